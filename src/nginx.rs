@@ -1,0 +1,1 @@
+use nginx_sys as sys;
