@@ -1,2 +1,20 @@
+//! An nginx module that never lets a server go on serving a bad certificate.
+//!
+//! This crate is the core: it decides, asks, fetches and stores, and knows nothing of nginx.
+//! The adapter, [`nginx`](../src/nginx.rs), exists only with the feature `module`.
+//! Read `src/manual/` for how the parts fit and why.
+#![deny(unsafe_code)]
+
+pub mod bundle;
+pub mod ca;
+pub mod clock;
+pub mod evidence;
+pub mod facts;
+pub mod http;
+pub mod policy;
+pub mod report;
+pub mod settings;
+
 #[cfg(feature = "module")]
+#[allow(unsafe_code)] // the adapter: nginx and OpenSSL are C
 mod nginx;

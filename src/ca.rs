@@ -1,0 +1,109 @@
+//! Certificate authorities: a CSR in, a chain out, in steps that never wait.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::settings::Challenge;
+
+/// A certificate authority that issues for the names of an entry.
+pub trait Ca: Send + Sync {
+    /// The name from the configuration.
+    fn name(&self) -> &str;
+
+    /// The host that requests go to: at most two jobs at a time talk to one host.
+    fn host(&self) -> &str;
+
+    /// Goes on with `order` until it must wait or is done. The caller saves `order` after each
+    /// step and calls again: a crash costs no more than the step.
+    fn step(&self, order: &mut Order) -> Result<Progress, IssueError>;
+}
+
+/// One issuance in progress, as it lies in `pending/`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Order {
+    /// The CA's name from the configuration.
+    pub ca: String,
+    /// The SANs asked for.
+    pub names: Vec<String>,
+    /// PKCS#10, DER.
+    #[serde(with = "base64_der")]
+    pub csr: Vec<u8>,
+    /// What the CA's protocol has to remember: its own business.
+    #[serde(default)]
+    pub state: serde_json::Value,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Progress {
+    /// Ask again after this long; the order is at the CA.
+    Wait(Duration),
+    /// PEM chain as delivered, leaf first. Not checked yet.
+    Issued(Vec<u8>),
+}
+
+/// Why a CA gave no certificate.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum IssueError {
+    /// No usable answer: network, TLS, timeout, oversized.
+    #[error("{what}: {cause}")]
+    Unreachable { what: &'static str, cause: String },
+    /// The CA answered with an error; the problem document is kept whole (RFC 7807).
+    #[error("{what}: {problem}")]
+    Refused { what: &'static str, problem: String, about_name: bool, retry_after: Option<Duration> },
+    /// The CA broke its protocol.
+    #[error("{what}: {cause}")]
+    Protocol { what: &'static str, cause: String },
+    /// The administrator has to do something.
+    #[error("{0}")]
+    Configuration(String),
+    /// The keystore failed us.
+    #[error("{0}")]
+    Storage(String),
+}
+
+impl IssueError {
+    /// The CA's own wish when to come back.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            IssueError::Refused { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// Whether the order is of no more use: the next attempt begins a new one.
+    pub fn order_is_dead(&self) -> bool {
+        matches!(self, IssueError::Refused { .. } | IssueError::Protocol { .. })
+    }
+}
+
+/// An answer to a challenge, ready for the CA to see (RFC 8555 section 8.1).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ChallengeAnswer {
+    pub kind: Challenge,
+    /// The host name being validated.
+    pub name: String,
+    pub token: String,
+    pub key_authorization: String,
+}
+
+/// Where answers are put for the handlers of every worker (and, by the keystore, every host).
+pub trait Challenges: Send + Sync {
+    /// On return the answer is visible to all workers of this nginx.
+    fn publish(&self, answer: &ChallengeAnswer) -> Result<(), String>;
+
+    fn withdraw(&self, answer: &ChallengeAnswer);
+}
+
+mod base64_der {
+    use base64::prelude::{BASE64_STANDARD, Engine};
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(der: &[u8], s: S) -> Result<S::Ok, S::Error> {
+        s.serialize_str(&BASE64_STANDARD.encode(der))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<u8>, D::Error> {
+        BASE64_STANDARD.decode(String::deserialize(d)?).map_err(D::Error::custom)
+    }
+}

@@ -1,0 +1,61 @@
+//! The HTTP port: one request, one bounded answer. The network adapter is in `http/network.rs`.
+
+use std::time::Duration;
+
+/// A request. The body is empty for GET.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub method: Method,
+    pub url: String,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Vec<u8>,
+    /// How many redirects are followed; 0 where the protocol allows none.
+    pub redirects: u32,
+    /// The longest body that is accepted, in bytes.
+    pub limit: usize,
+    /// For the whole exchange: name lookup, connect, TLS, request and answer.
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Method {
+    Get,
+    Head,
+    Post,
+}
+
+/// An answer, whatever its status.
+#[derive(Clone, Debug, Default)]
+pub struct Response {
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum HttpError {
+    #[error("timed out")]
+    Timeout,
+    #[error("body is larger than {0} bytes")]
+    TooLarge(usize),
+    #[error("\"{0}\" is not a usable URL")]
+    Url(String),
+    /// The peer's certificate was not accepted, or TLS failed otherwise.
+    #[error("TLS failed: {0}")]
+    Tls(String),
+    #[error("{0}")]
+    Io(String),
+}
+
+/// Sends requests. Shared by threads; blocks until the answer is whole or the timeout is over.
+pub trait Http: Send + Sync {
+    fn send(&self, request: &Request) -> Result<Response, HttpError>;
+}

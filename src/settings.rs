@@ -1,0 +1,193 @@
+//! What the administrator asked for, validated: a value of these types can't be wrong.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// The settings of one entry (one certificate).
+#[derive(Clone, Debug, PartialEq)]
+pub struct EntrySettings {
+    /// The first exact server name; also the name of the entry's directory.
+    pub name: EntryName,
+    /// All exact names, the entry's name first, lower case: the SANs of its certificate.
+    pub names: Vec<String>,
+    /// Names of CAs in order of preference; at least one.
+    pub cas: Vec<String>,
+    pub check: Check,
+    /// How long a good answer is relied on at most; zero: none is reused.
+    pub check_interval: Duration,
+    /// How long a handshake is held at most.
+    pub timeout: Duration,
+    pub renew_before: RenewBefore,
+    pub key: KeyType,
+}
+
+/// A plain host name, lower case, safe as the name of a directory.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct EntryName(String);
+
+impl EntryName {
+    /// Accepts letters, digits, `-`, `_` and `.` in labels of 1 to 63, 253 at most, no IP address.
+    pub fn new(name: &str) -> Option<EntryName> {
+        let name = name.to_ascii_lowercase();
+        is_host_name(&name).then_some(EntryName(name))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for EntryName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Whether `name` is a plain host name in lower case (RFC 1123, and `_`, which private networks use).
+pub fn is_host_name(name: &str) -> bool {
+    let label = |l: &str| {
+        (1..=63).contains(&l.len())
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+            && l.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
+    };
+    name.len() <= 253 && name.split('.').all(label) && name.parse::<std::net::IpAddr>().is_err()
+}
+
+/// What to do without proof of validity.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Check {
+    Hard,
+    #[default]
+    Soft,
+    Off,
+}
+
+/// When to renew before notAfter.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RenewBefore {
+    Time(Duration),
+    /// Per cent of the certificate's life, 1 to 99.
+    Percent(u8),
+}
+
+impl Default for RenewBefore {
+    fn default() -> Self {
+        RenewBefore::Percent(33)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum KeyType {
+    #[default]
+    Ecdsa256,
+    Ecdsa384,
+    Rsa2048,
+    Rsa3072,
+    Rsa4096,
+}
+
+/// A certificate authority. Files named in the configuration are already read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CaSettings {
+    /// From the configuration: a plain word, safe as the name of a directory.
+    pub name: String,
+    /// The ACME directory.
+    pub url: String,
+    /// PEM of the roots that the CA's TLS certificate must lead to; None: the system's.
+    pub trusted_certificate: Option<Vec<u8>>,
+    /// PEM of the account key; None: one is made and kept in the keystore.
+    pub account_key: Option<Secret>,
+    /// URLs, `mailto:` in front.
+    pub contact: Vec<String>,
+    pub accept_terms_of_service: bool,
+    pub challenge: Challenge,
+    /// For one request to the CA.
+    pub timeout: Duration,
+    /// PEM: trust anchors for what this CA issues.
+    pub issuer_certificate: Option<Vec<u8>>,
+    /// Instead of the responder that the leaf names.
+    pub ocsp_responder: Option<String>,
+    pub budget: Budget,
+}
+
+/// Replacements that are not due by time: at most `count` in `window`, per entry and CA.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Budget {
+    pub count: u32,
+    pub window: Duration,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Budget { count: 5, window: Duration::from_secs(7 * 86400) }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize, Deserialize)]
+pub enum Challenge {
+    #[default]
+    #[serde(rename = "http-01")]
+    Http01,
+    #[serde(rename = "tls-alpn-01")]
+    TlsAlpn01,
+}
+
+/// Bytes that never appear in a log and are wiped when dropped.
+#[derive(Clone, PartialEq)]
+pub struct Secret(zeroize::Zeroizing<Vec<u8>>);
+
+impl Secret {
+    pub fn new(bytes: Vec<u8>) -> Secret {
+        Secret(zeroize::Zeroizing::new(bytes))
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entry_names() {
+        let long = format!("{}.example", "a".repeat(63));
+        for good in ["shop.example", "SHOP.example", "a", "x-1._y.example", long.as_str()] {
+            assert!(EntryName::new(good).is_some(), "{good}");
+        }
+        let too_long = "a".repeat(64);
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a..b",
+            ".a",
+            "a.",
+            "-a",
+            "a-",
+            "*.a",
+            "a/b",
+            "a\0b",
+            "127.0.0.1",
+            "~x",
+            &too_long,
+        ] {
+            assert!(EntryName::new(bad).is_none(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        assert_eq!(format!("{:?}", Secret::new(b"hush".to_vec())), "Secret(..)");
+    }
+}
