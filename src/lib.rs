@@ -15,6 +15,7 @@ pub mod policy;
 pub mod report;
 pub mod settings;
 
+pub mod engine;
 #[cfg(feature = "module")]
 #[allow(unsafe_code)] // the adapter: nginx and OpenSSL are C
 mod nginx;
