@@ -11,6 +11,7 @@ pub mod clock;
 pub mod evidence;
 pub mod facts;
 pub mod http;
+pub mod keystore;
 pub mod policy;
 pub mod report;
 pub mod settings;
