@@ -10,7 +10,10 @@ pub mod ca;
 pub mod clock;
 pub mod evidence;
 pub mod facts;
+#[cfg(test)]
+mod fixture;
 pub mod http;
+pub mod openssl_ffi;
 pub mod policy;
 pub mod report;
 pub mod settings;
