@@ -244,7 +244,7 @@ fn must_staple(certificate: &X509Certificate) -> Result<bool, FactsError> {
     let found = certificate.tbs_certificate.get_extension_unique(&TLS_FEATURE);
     let Some(found) = found.map_err(|_| FactsError::Extension(WHAT))? else { return Ok(false) };
     match SequenceOf::<u16>::from_der(found.value) {
-        Ok(([], features)) => Ok(features.iter().any(|feature| *feature == 5)),
+        Ok(([], features)) => Ok(features.contains(&5)),
         _ => Err(FactsError::Extension(WHAT)),
     }
 }
@@ -433,7 +433,8 @@ mod tests {
         let flags = |u: Usage| (u.is_ca, u.signs, u.server_auth, u.ocsp_signing);
         let with = |usage| Spec { usage, ..Spec::default() };
         let encipher: &[(&str, bool, &[u8])] = &[("2.5.29.15", true, &[3, 2, 5, 0x20])];
-        let table: &[(Spec, (bool, bool, bool, bool))] = &[
+        type Flags = (bool, bool, bool, bool);
+        let table: &[(Spec, Flags)] = &[
             (with(&[]), (false, true, true, false)),
             (with(&["serverAuth", "clientAuth"]), (false, true, true, false)),
             (with(&["clientAuth"]), (false, true, false, false)),
