@@ -1,5 +1,6 @@
 //! Verified evidence: what an OCSP responder or CRL said about one certificate, and what it is worth.
 
+pub mod chain;
 
 use std::cmp::Ordering;
 use std::time::Duration;
