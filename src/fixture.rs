@@ -1,6 +1,8 @@
 //! Certificates made at test time. Their times lie around [`NOW`], far from the real time, so
 //! that a check that asks the system's clock fails.
 
+pub mod ocsp;
+
 use openssl::asn1::{Asn1Integer, Asn1Object, Asn1OctetString, Asn1Time};
 use openssl::bn::BigNum;
 use openssl::ec::{EcGroup, EcKey};
@@ -68,7 +70,10 @@ impl<'a> Spec<'a> {
 
 /// A self-signed certificate.
 pub fn self_signed(spec: Spec) -> Identity {
-    let key = ec_key();
+    self_signed_with(spec, ec_key())
+}
+
+pub fn self_signed_with(spec: Spec, key: PKey<Private>) -> Identity {
     Identity { cert: build(&spec, &key, &name(spec.cn), &key), key }
 }
 

@@ -173,7 +173,8 @@ pub fn id_serial(id: &OcspCertIdRef) -> Vec<u8> {
         if serial.is_null() {
             return Vec::new();
         }
-        Asn1IntegerRef::from_ptr(serial).to_bn().map(|bn| bn.to_vec()).unwrap_or_default()
+        let Ok(number) = Asn1IntegerRef::from_ptr(serial).to_bn() else { return Vec::new() };
+        if number.num_bytes() == 0 { vec![0] } else { number.to_vec() }
     }
 }
 
