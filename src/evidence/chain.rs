@@ -133,7 +133,6 @@ fn anchors(pem: &[u8]) -> Result<Vec<X509>, ChainError> {
 fn take_leaf(delivered: &mut Vec<X509>, key: &PKeyRef<Private>) -> Result<X509, ChainError> {
     let is_ours = |c: &X509| c.public_key().is_ok_and(|public| public.public_eq(key));
     let found = delivered.iter().position(is_ours);
-    let _ = ErrorStack::get(); // keys of different types leave a reason
     found.map(|i| delivered.remove(i)).ok_or(ChainError::KeyMismatch)
 }
 
@@ -233,6 +232,9 @@ fn verification_time(chain: &[X509], now: Time) -> Time {
 
 #[cfg(test)]
 mod tests {
+    use openssl::pkey::PKey;
+    use openssl::rsa::Rsa;
+
     use super::*;
     use crate::fixture::{DAY, Identity, NOW, Spec, at, root, self_signed_with};
 
@@ -456,14 +458,39 @@ mod tests {
         assert!(find(&own, &[&own], Some(&own.pem())).is_none());
     }
 
+    /// By both: a CA's key may serve under two names, and a name may have had two keys.
+    #[test]
+    fn issued_by_name_and_signature() {
+        let w = World::new();
+        let other_name = self_signed_with(Spec::ca("Other"), w.sub.key.clone());
+        let other_key = root("Sub");
+        assert!(issued_by(&w.leaf.cert, &w.sub.cert));
+        assert!(!issued_by(&w.leaf.cert, &other_name.cert));
+        assert!(!issued_by(&w.leaf.cert, &other_key.cert));
+        assert!(!issued_by(&w.leaf.cert, &w.root.cert));
+        assert!(!issued_by(&w.leaf.cert, &w.leaf.cert));
+        assert!(issued_by(&w.root.cert, &w.root.cert));
+    }
+
     /// What OpenSSL left behind would be taken for the error of another call.
     #[test]
     fn no_error_is_left_in_the_queue() {
         let w = World::new();
         let other = World::new();
-        let _ = w.check(&pem(&[&w.leaf, &other.sub]), Some(&other.root.pem()));
-        let _ = w.check(&pem(&[&w.leaf, &w.sub]), Some(&other.root.pem()));
-        let _ = w.check(&pem(&[&other.leaf]), None);
-        assert!(ErrorStack::get().errors().is_empty());
+        let rsa = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+        let rsa = Identity { cert: w.sub.certify(&Spec::default(), &rsa), key: rsa };
+        let table: &[(&[&Identity], Option<&Identity>)] = &[
+            (&[&w.leaf, &w.sub], None),
+            (&[&w.leaf, &w.sub], Some(&w.root)),
+            (&[&w.leaf, &w.sub], Some(&other.root)),
+            (&[&w.leaf, &other.sub], None),
+            (&[&other.leaf], None),
+            (&[&rsa, &w.sub], None),
+            (&[], None),
+        ];
+        for (i, (chain, trusted)) in table.iter().enumerate() {
+            let _ = w.check(&pem(chain), trusted.map(|t| t.pem()).as_deref());
+            assert!(ErrorStack::get().errors().is_empty(), "row {i}");
+        }
     }
 }
