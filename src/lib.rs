@@ -10,8 +10,11 @@ pub mod ca;
 pub mod clock;
 pub mod evidence;
 pub mod facts;
+#[cfg(test)]
+mod fixture;
 pub mod http;
 pub mod keystore;
+pub mod openssl_ffi;
 pub mod policy;
 pub mod report;
 pub mod settings;
