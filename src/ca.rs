@@ -1,5 +1,7 @@
 //! Certificate authorities: a CSR in, a chain out, in steps that never wait.
 
+pub mod csr;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
