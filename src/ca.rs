@@ -1,5 +1,6 @@
 //! Certificate authorities: a CSR in, a chain out, in steps that never wait.
 
+pub mod acme;
 pub mod csr;
 
 use std::fmt;
