@@ -7,6 +7,7 @@
 
 pub mod bundle;
 pub mod ca;
+pub mod client_hello;
 pub mod clock;
 pub mod evidence;
 pub mod facts;
