@@ -8,6 +8,7 @@
 pub mod bundle;
 pub mod ca;
 pub mod clock;
+pub mod directives;
 pub mod evidence;
 pub mod facts;
 pub mod http;
