@@ -9,6 +9,7 @@ pub mod bundle;
 pub mod ca;
 pub mod client_hello;
 pub mod clock;
+pub mod directives;
 pub mod evidence;
 pub mod facts;
 pub mod http;
