@@ -1,7 +1,7 @@
 //! Tells the adapter which nginx it is built for. Silent without the feature `module`.
 
 fn main() {
-    println!("cargo::rustc-check-cfg=cfg(nginx_quic)");
+    println!("cargo::rustc-check-cfg=cfg(nginx_quic, nginx_regex)");
     #[cfg(feature = "module")]
     module::configure();
 }
@@ -27,8 +27,10 @@ mod module {
         // must not unmap us.
         println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
         let features = env::var("DEP_NGINX_FEATURES").unwrap_or_default();
-        if features.split(',').any(|f| f == "quic") {
-            println!("cargo::rustc-cfg=nginx_quic");
+        for (feature, cfg) in [("quic", "nginx_quic"), ("pcre2", "nginx_regex")] {
+            if features.split(',').any(|f| f == feature) {
+                println!("cargo::rustc-cfg={cfg}");
+            }
         }
         event_flags();
     }

@@ -139,3 +139,14 @@ pub enum Count {
     ReplacedRevoked,
     ReplacedExpired,
 }
+
+// STUB
+pub struct Engine;
+impl Engine {
+    pub fn with_network(_: Plan, _: Arc<dyn Host>) -> Result<Engine, String> { Ok(Engine) }
+    pub fn start(&self) {}
+    pub fn demand(&self, _: usize) {}
+    pub fn poke(&self) {}
+    pub fn take_updates(&self) -> Vec<Update> { vec![] }
+    pub fn stop(&self, _: std::time::Duration) -> bool { true }
+}

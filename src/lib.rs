@@ -13,9 +13,11 @@ pub mod directives;
 pub mod evidence;
 pub mod facts;
 pub mod http;
+pub mod keystore;
 pub mod policy;
 pub mod report;
 pub mod settings;
+pub mod status;
 
 pub mod engine;
 #[cfg(feature = "module")]

@@ -68,6 +68,12 @@ impl Context {
         unsafe { (*(*self.0).srv_conf.add((*module).ctx_index)).cast() }
     }
 
+    /// Of the location that is being read.
+    pub fn loc<T>(self, module: *const ngx_module_t) -> *mut T {
+        // SAFETY: as in main().
+        unsafe { (*(*self.0).loc_conf.add((*module).ctx_index)).cast() }
+    }
+
     pub fn ours(self) -> *mut MainConf {
         self.main(&raw const OURS)
     }
