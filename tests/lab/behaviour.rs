@@ -135,6 +135,24 @@ impl Default for Delegate {
     }
 }
 
+impl Delivery {
+    pub fn words(&self) -> &'static str {
+        match self {
+            Delivery::Whole => "whole",
+            Delivery::Never => "never sent",
+            Delivery::Close => "closed instead",
+            Delivery::Drip(_) => "dripping",
+            Delivery::Garbage => "garbage instead",
+            Delivery::Truncated => "truncated",
+            Delivery::Cut => "cut",
+            Delivery::Oversized(_) => "oversized",
+            Delivery::Http(_) => "HTTP status instead",
+            Delivery::Redirect(_) => "redirect instead",
+            Delivery::Replay(_) => "replay instead",
+        }
+    }
+}
+
 impl Behaviour {
     pub fn good() -> Behaviour {
         Behaviour { status: Some(Status::Good), ..Behaviour::default() }

@@ -1,10 +1,9 @@
 //! A TLS client on the `openssl` crate that can be as slow, old or particular as a test wants, and
 //! tells what it saw.
 
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslMethod, SslOptions, SslSession};
@@ -12,7 +11,7 @@ use openssl::ssl::{SslSessionCacheMode, SslStream, SslVerifyMode, SslVersion, St
 use openssl::x509::X509;
 use openssl::x509::store::X509StoreBuilder;
 
-use super::pki::serial_hex;
+use super::connection::{Connection, Opened, Paced, Refusal, Sink};
 
 /// What the client does; each method changes one thing.
 #[derive(Clone, Debug)]
@@ -32,48 +31,11 @@ pub struct Client {
     timeout: Duration,
 }
 
-/// A connection whose TLS handshake has not begun.
-pub struct Opened {
-    client: Client,
-    tcp: TcpStream,
-}
-
-/// A finished handshake, and the connection.
-pub struct Connection {
-    /// Leaf first, as the server sent it; in a resumed session the leaf alone, as it was sent at
-    /// first.
-    pub chain: Vec<X509>,
-    /// Of the leaf.
-    pub serial: String,
-    pub resumed: bool,
-    /// The stapled OCSP answer.
-    pub staple: Option<Vec<u8>>,
-    pub alpn: Option<String>,
-    pub version: String,
-    /// Of the handshake, from its first byte.
-    pub took: Duration,
-    stream: SslStream<Paced>,
-    sessions: Arc<Mutex<Vec<SslSession>>>,
-}
-
-/// A handshake that failed.
-#[derive(Clone, Debug)]
-pub struct Refusal {
-    /// That the server sent, such as [`INTERNAL_ERROR`].
-    pub alert: Option<u8>,
-    pub message: String,
-    pub took: Duration,
-    /// What the server showed; empty if it was refused before that.
-    pub chain: Vec<X509>,
-}
-
 /// Something to resume with.
 #[derive(Clone, Debug)]
 pub struct Session {
-    der: Vec<u8>,
+    pub der: Vec<u8>,
 }
-
-pub const INTERNAL_ERROR: u8 = 80;
 
 impl Client {
     /// Of a server on this loopback port, with TLS 1.2 and 1.3, and trust in nobody.
@@ -185,7 +147,10 @@ impl Client {
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(self.timeout))?;
         tcp.set_write_timeout(Some(self.timeout))?;
-        Ok(Opened { client: self.clone(), tcp })
+        let sink = Sink::default();
+        let tls = self.tls(&sink).and_then(|ssl| SslStream::new(ssl, Paced::new(tcp, self.pace)));
+        let tls = tls.expect("settings that OpenSSL accepts");
+        Ok(Opened { tls, early_data: self.early_data.clone(), sink })
     }
 
     /// A GET on a new connection: the connection and the whole answer.
@@ -195,7 +160,33 @@ impl Client {
         Ok((connection, text))
     }
 
-    fn context(&self, sessions: Arc<Mutex<Vec<SslSession>>>) -> Result<SslContext, ErrorStack> {
+    fn tls(&self, sink: &Sink) -> Result<Ssl, ErrorStack> {
+        let context = self.context(sink.clone())?;
+        let mut ssl = Ssl::new(&context)?;
+        if let Some(sni) = &self.sni {
+            ssl.set_hostname(sni)?;
+        }
+        if let Some(name) = self.name.as_ref().or(self.sni.as_ref()) {
+            ssl.param_mut().set_host(name)?;
+        }
+        let sink = sink.clone();
+        ssl.set_verify_callback(SslVerifyMode::PEER, move |trusted, store| {
+            let chain = store.chain().into_iter().flatten().map(|c| c.to_owned());
+            sink.0.lock().expect("lock").chain = chain.collect();
+            trusted
+        });
+        ssl.set_status_type(StatusType::OCSP)?;
+        if let Some(session) = &self.session {
+            let session = SslSession::from_der(&session.der)?;
+            // SAFETY: a session read from DER belongs to no other SSL_CTX, which is what the
+            // caller must see to.
+            unsafe { ssl.set_session(&session)? };
+        }
+        ssl.set_connect_state();
+        Ok(ssl)
+    }
+
+    fn context(&self, sink: Sink) -> Result<SslContext, ErrorStack> {
         let mut b = SslContextBuilder::new(SslMethod::tls_client())?;
         b.set_min_proto_version(Some(self.versions.0))?;
         b.set_max_proto_version(Some(self.versions.1))?;
@@ -203,7 +194,7 @@ impl Client {
         // handshake.
         b.set_session_cache_mode(SslSessionCacheMode::CLIENT | SslSessionCacheMode::NO_INTERNAL);
         b.set_new_session_callback(move |_, session| {
-            sessions.lock().expect("lock").push(session);
+            sink.0.lock().expect("lock").sessions.push(session);
         });
         // nginx ends connections without close_notify at times; HTTP/1.1 tells the length anyway.
         b.set_options(SslOptions::IGNORE_UNEXPECTED_EOF);
@@ -222,155 +213,5 @@ impl Client {
         }
         b.set_cert_store(roots.build());
         Ok(b.build())
-    }
-}
-
-impl Opened {
-    /// The handshake, now.
-    pub fn handshake(self) -> Result<Connection, Refusal> {
-        let Opened { client, tcp } = self;
-        let start = Instant::now();
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let sessions = Arc::new(Mutex::new(Vec::new()));
-        let stream = Paced { tcp, pause: client.pace };
-        let mut tls = client
-            .context(sessions.clone())
-            .and_then(|context| prepare(&client, &context, seen.clone()))
-            .and_then(|ssl| SslStream::new(ssl, stream))
-            .expect("settings that OpenSSL accepts");
-        let mut result = Ok(());
-        if !client.early_data.is_empty() {
-            result = tls.write_early_data(&client.early_data).map(drop);
-        }
-        let result = result.and_then(|()| tls.connect());
-        let took = start.elapsed();
-        let chain: Vec<X509> = seen.lock().expect("lock").clone();
-        if let Err(e) = result {
-            return Err(Refusal { chain, took, ..Refusal::of_tls(&e) });
-        }
-        tls.get_mut().pause = None;
-        let ssl = tls.ssl();
-        let mut sent: Vec<X509> =
-            ssl.peer_cert_chain().into_iter().flatten().map(|c| c.to_owned()).collect();
-        if sent.is_empty() {
-            sent.extend(ssl.peer_certificate());
-        }
-        Ok(Connection {
-            serial: sent.first().map(|c| serial_hex(c)).unwrap_or_default(),
-            chain: sent,
-            resumed: ssl.session_reused(),
-            staple: ssl.ocsp_status().map(<[u8]>::to_vec),
-            alpn: ssl.selected_alpn_protocol().map(|p| String::from_utf8_lossy(p).into()),
-            version: ssl.version_str().into(),
-            took,
-            stream: tls,
-            sessions,
-        })
-    }
-}
-
-impl Connection {
-    /// One GET; the whole answer, head and body. The connection is over then.
-    pub fn get(&mut self, path: &str) -> io::Result<String> {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: lab\r\nConnection: close\r\n\r\n");
-        self.stream.write_all(request.as_bytes())?;
-        self.read_to_end()
-    }
-
-    /// What comes until the server closes, such as the answer to early data.
-    pub fn read_to_end(&mut self) -> io::Result<String> {
-        let mut answer = Vec::new();
-        self.stream.read_to_end(&mut answer)?;
-        Ok(String::from_utf8_lossy(&answer).into())
-    }
-
-    /// The newest session; with TLS 1.3 the server sends it after the handshake, so that one GET is
-    /// made if need be.
-    pub fn session(&mut self) -> Session {
-        if self.sessions.lock().expect("lock").is_empty() {
-            let _ = self.get("/");
-        }
-        let sessions = self.sessions.lock().expect("lock");
-        let newest = sessions.last().expect("the server gave no session");
-        Session { der: newest.to_der().expect("DER") }
-    }
-
-    pub fn stream(&mut self) -> &mut (impl Read + Write) {
-        &mut self.stream
-    }
-}
-
-impl std::fmt::Debug for Connection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} with serial {} in {:?}", self.version, self.serial, self.took)
-    }
-}
-
-impl Refusal {
-    fn of_tls(e: &openssl::ssl::Error) -> Refusal {
-        let errors = e.ssl_error().map(ErrorStack::errors).unwrap_or_default();
-        // SSL_AD_REASON_OFFSET: OpenSSL's reason of a received alert is 1000 and its number.
-        let alert = errors.iter().find_map(|e| u8::try_from(e.reason_code() - 1000).ok());
-        Refusal { alert, message: e.to_string(), took: Duration::ZERO, chain: Vec::new() }
-    }
-
-    fn of_network(e: io::Error) -> Refusal {
-        Refusal { alert: None, message: e.to_string(), took: Duration::ZERO, chain: Vec::new() }
-    }
-}
-
-fn prepare(
-    client: &Client,
-    context: &SslContext,
-    seen: Arc<Mutex<Vec<X509>>>,
-) -> Result<Ssl, ErrorStack> {
-    let mut ssl = Ssl::new(context)?;
-    if let Some(sni) = &client.sni {
-        ssl.set_hostname(sni)?;
-    }
-    if let Some(name) = client.name.as_ref().or(client.sni.as_ref()) {
-        ssl.param_mut().set_host(name)?;
-    }
-    ssl.set_verify_callback(SslVerifyMode::PEER, move |trusted, store| {
-        let chain = store.chain().into_iter().flatten().map(|c| c.to_owned());
-        *seen.lock().expect("lock") = chain.collect();
-        trusted
-    });
-    ssl.set_status_type(StatusType::OCSP)?;
-    if let Some(session) = &client.session {
-        let session = SslSession::from_der(&session.der)?;
-        // SAFETY: a session read from DER belongs to no other SSL_CTX, which is what the caller
-        // must see to.
-        unsafe { ssl.set_session(&session)? };
-    }
-    ssl.set_connect_state();
-    Ok(ssl)
-}
-
-/// The socket, with a pause after each byte as long as it has one.
-struct Paced {
-    tcp: TcpStream,
-    pause: Option<Duration>,
-}
-
-impl Read for Paced {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.tcp.read(buffer)
-    }
-}
-
-impl Write for Paced {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.pause {
-            None => self.tcp.write(bytes),
-            Some(pause) => {
-                std::thread::sleep(pause);
-                self.tcp.write(&bytes[..bytes.len().min(1)])
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.tcp.flush()
     }
 }

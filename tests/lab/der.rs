@@ -10,6 +10,7 @@ pub const OCTET_STRING: u8 = 0x04;
 pub const NULL: u8 = 0x05;
 pub const OID: u8 = 0x06;
 pub const ENUMERATED: u8 = 0x0a;
+pub const UTC_TIME: u8 = 0x17;
 pub const GENERALIZED_TIME: u8 = 0x18;
 
 /// One element with the tag octet as given.
@@ -74,10 +75,19 @@ pub fn oid(dotted: &str) -> Vec<u8> {
     element(OID, &out)
 }
 
-/// GeneralizedTime as RFC 5280 wants it; seconds since 1970.
+/// GeneralizedTime as OCSP wants it; seconds since 1970.
 pub fn time(unix: i64) -> Vec<u8> {
+    element(GENERALIZED_TIME, digits(unix).as_bytes())
+}
+
+/// UTCTime as certificates and CRLs want it until 2049.
+pub fn utc_time(unix: i64) -> Vec<u8> {
+    element(UTC_TIME, &digits(unix).as_bytes()[2..])
+}
+
+fn digits(unix: i64) -> String {
     let t = OffsetDateTime::from_unix_timestamp(unix).expect("a time that can be written");
-    let text = format!(
+    format!(
         "{:04}{:02}{:02}{:02}{:02}{:02}Z",
         t.year(),
         u8::from(t.month()),
@@ -85,8 +95,7 @@ pub fn time(unix: i64) -> Vec<u8> {
         t.hour(),
         t.minute(),
         t.second()
-    );
-    element(GENERALIZED_TIME, text.as_bytes())
+    )
 }
 
 /// One extension of RFC 5280.

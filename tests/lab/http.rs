@@ -1,4 +1,4 @@
-//! The lab's own HTTP client: to Pebble's two HTTPS ports, always verified against Pebble's API CA.
+//! The lab's own HTTP client: to Pebble's two HTTPS ports, always verified, and to plain HTTP.
 
 use std::time::Duration;
 
@@ -22,11 +22,19 @@ pub struct Http {
 
 impl Http {
     pub fn trusting(ca_pem: &[u8]) -> Http {
-        let root = Certificate::from_pem(ca_pem).expect("PEM of the API CA").to_owned();
+        Http::with(vec![Certificate::from_pem(ca_pem).expect("PEM of a CA").to_owned()])
+    }
+
+    /// For plain HTTP: it trusts nobody.
+    pub fn plain() -> Http {
+        Http::with(Vec::new())
+    }
+
+    fn with(roots: Vec<Certificate<'static>>) -> Http {
         // Both must be said: the defaults of provider and of roots panic with this build of ureq.
         let tls = TlsConfig::builder()
             .provider(TlsProvider::NativeTls)
-            .root_certs(RootCerts::new_with_certs(&[root]))
+            .root_certs(RootCerts::new_with_certs(&roots))
             .build();
         let config = ureq::Agent::config_builder()
             .tls_config(tls)

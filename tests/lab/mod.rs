@@ -8,10 +8,14 @@
 #![allow(dead_code, unused_imports)]
 
 pub mod acme;
+pub mod answering;
 pub mod behaviour;
+pub mod certificate;
 pub mod client;
 pub mod clock;
 pub mod command;
+pub mod connection;
+pub mod crl;
 pub mod der;
 pub mod http;
 pub mod jws;
@@ -24,15 +28,18 @@ pub mod process;
 pub mod responder;
 pub mod wire;
 
+pub use answering::Source;
 pub use behaviour::{Behaviour, Delegate, Delivery, Methods, Nonce, ResultCode, Signer, Subject};
-pub use client::{Client, INTERNAL_ERROR};
+pub use client::Client;
+pub use connection::{Connection, INTERNAL_ERROR, Refusal};
+pub use crl::{Crl, CrlServer};
 pub use nginx::{Config, Nginx};
 pub use ocsp::Status;
 pub use pebble::{Pebble, Settings};
 pub use pki::{Identity, KeyType, Profile};
 pub use ports::Port;
 pub use process::{wait_for, wait_until};
-pub use responder::{Responder, Source};
+pub use responder::{Query, Responder};
 
 /// Pebble, a responder for what it issues, and the two ports where it expects nginx.
 pub struct Lab {

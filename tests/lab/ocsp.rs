@@ -194,7 +194,7 @@ fn issuer_hashes(issuer: &X509Ref, digest: MessageDigest) -> (Vec<u8>, Vec<u8>) 
     (digest(&name), digest(&info.content[1..]))
 }
 
-fn sign(signer: &Identity, data: &[u8]) -> Vec<u8> {
+pub fn sign(signer: &Identity, data: &[u8]) -> Vec<u8> {
     let mut engine = match signer.key.id() {
         openssl::pkey::Id::ED25519 => Signer::new_without_digest(&signer.key),
         _ => Signer::new(digest_for(&signer.key), &signer.key),
@@ -203,7 +203,8 @@ fn sign(signer: &Identity, data: &[u8]) -> Vec<u8> {
     engine.sign_oneshot_to_vec(data).expect("signature")
 }
 
-fn algorithm(signer: &Identity) -> Vec<u8> {
+/// The AlgorithmIdentifier of [`sign`].
+pub fn algorithm(signer: &Identity) -> Vec<u8> {
     match signer.key.id() {
         openssl::pkey::Id::RSA => {
             der::sequence(&[der::oid("1.2.840.113549.1.1.11"), der::element(der::NULL, &[])])

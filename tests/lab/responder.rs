@@ -2,19 +2,17 @@
 //! what it was asked.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::behaviour::{
-    Behaviour, Delegate, Delivery, Methods, Nonce, ResultCode, Signer, Subject,
-};
-use super::clock::now;
-use super::http::Http;
-use super::ocsp::{self, Answer, CertId, Request, Single, Status};
-use super::pki::{Identity, Profile, Usage, hex, unhex};
+use super::answering::{Oracle, Source};
+use super::behaviour::{Behaviour, Delivery, Methods, ResultCode};
+use super::ocsp::{self, Request, Status};
+use super::pki::{Identity, hex};
 use super::ports::Port;
 use super::process::wait_until;
 use super::wire::{self, Exchange, Server};
@@ -25,21 +23,15 @@ pub struct Responder {
     state: Arc<State>,
 }
 
-/// Who knows what the status of a certificate is.
-pub enum Source {
-    /// Pebble's management port, asked for each query; serials it does not know are answered with
-    /// `unauthorized`.
-    Pebble { http: Http, management: String },
-    /// Good, unless [`Responder::set_status`] says otherwise.
-    Own,
-}
-
 /// One request, as it came in.
 #[derive(Clone, Debug)]
 pub struct Query {
     pub at: Instant,
     pub time: SystemTime,
-    pub method: String,
+    pub http: wire::Request,
+    /// The OCSPRequest; empty if it could not be got out of the HTTP.
+    pub der: Vec<u8>,
+    /// Of all certificates asked for; empty if the request is malformed.
     pub serials: Vec<String>,
     pub nonce: bool,
     pub signed: bool,
@@ -47,37 +39,42 @@ pub struct Query {
     pub answer: String,
 }
 
-struct State {
-    issuer: Identity,
-    impostor: Identity,
-    source: Source,
-    script: Mutex<Script>,
-    queries: Mutex<Vec<Query>>,
-    answers: Mutex<HashMap<String, Vec<u8>>>,
-}
-
 #[derive(Default)]
 struct Script {
     all: Behaviour,
     by_serial: HashMap<String, Behaviour>,
-    statuses: HashMap<String, Status>,
+}
+
+struct State {
+    oracle: Oracle,
+    script: Mutex<Script>,
+    /// By a number that outlasts [`Responder::forget_queries`].
+    queries: Mutex<Vec<(usize, Query)>>,
+    answers: Mutex<HashMap<String, Vec<u8>>>,
+    count: AtomicUsize,
+    at_once: AtomicUsize,
+    most_at_once: AtomicUsize,
 }
 
 impl Responder {
     /// A responder for what `issuer` signed.
     pub fn start(port: Port, issuer: Identity, source: Source) -> Responder {
-        let impostor = impostor(&issuer);
         let state = Arc::new(State {
-            issuer,
-            impostor,
-            source,
+            oracle: Oracle::new(issuer, source),
             script: Mutex::default(),
             queries: Mutex::default(),
             answers: Mutex::default(),
+            count: AtomicUsize::new(0),
+            at_once: AtomicUsize::new(0),
+            most_at_once: AtomicUsize::new(0),
         });
         let shared = state.clone();
         let handler = Arc::new(move |request: &wire::Request, exchange: &mut Exchange| {
-            shared.handle(request, exchange)
+            let now = shared.at_once.fetch_add(1, Ordering::SeqCst) + 1;
+            shared.most_at_once.fetch_max(now, Ordering::SeqCst);
+            let more = shared.handle(request, exchange);
+            shared.at_once.fetch_sub(1, Ordering::SeqCst);
+            more
         });
         Responder { server: Server::start(port, handler), state }
     }
@@ -94,24 +91,22 @@ impl Responder {
 
     /// From now on, for each serial that has no behaviour of its own.
     pub fn behave(&self, behaviour: Behaviour) {
-        self.state.script().all = behaviour;
+        self.state.script.lock().expect("lock").all = behaviour;
     }
 
     /// From now on, for this serial.
     pub fn behave_for(&self, serial: &str, behaviour: Behaviour) {
-        self.state.script().by_serial.insert(serial.into(), behaviour);
-    }
-
-    /// Instead of what the source says.
-    pub fn set_status(&self, serial: &str, status: Status) {
-        self.state.script().statuses.insert(serial.into(), status);
+        self.state.script.lock().expect("lock").by_serial.insert(serial.into(), behaviour);
     }
 
     /// Correct again, for all; what [`Responder::set_status`] said stays.
     pub fn behave_well(&self) {
-        let mut script = self.state.script();
-        script.all = Behaviour::default();
-        script.by_serial.clear();
+        *self.state.script.lock().expect("lock") = Script::default();
+    }
+
+    /// The truth about a serial from now on, instead of what the source says.
+    pub fn set_status(&self, serial: &str, status: Status) {
+        self.state.oracle.statuses.lock().expect("lock").insert(serial.into(), status);
     }
 
     /// Refuses connections, till [`Responder::up`].
@@ -124,7 +119,7 @@ impl Responder {
     }
 
     pub fn queries(&self) -> Vec<Query> {
-        self.state.queries.lock().expect("lock").clone()
+        self.state.queries.lock().expect("lock").iter().map(|(_, q)| q.clone()).collect()
     }
 
     pub fn queries_for(&self, serial: &str) -> Vec<Query> {
@@ -137,8 +132,14 @@ impl Responder {
         wait_until(&what, within, || self.queries_for(serial).len() >= count);
     }
 
+    /// How many requests were under way at the same time, at most.
+    pub fn most_at_once(&self) -> usize {
+        self.state.most_at_once.load(Ordering::SeqCst)
+    }
+
     pub fn forget_queries(&self) {
         self.state.queries.lock().expect("lock").clear();
+        self.state.most_at_once.store(0, Ordering::SeqCst);
     }
 
     /// The last signed answer about this serial, for [`Delivery::Replay`].
@@ -146,25 +147,25 @@ impl Responder {
         self.state.answers.lock().expect("lock").get(serial).cloned()
     }
 
-    /// A signed answer to a request that nobody sent, as if it had come in now.
+    /// The answer to a request without nonce that nobody sent.
     pub fn answer_about(&self, serial: &str, behaviour: &Behaviour) -> Vec<u8> {
-        let sha1 = openssl::hash::MessageDigest::sha1();
-        let id = CertId::new(&self.state.issuer.cert, &unhex(serial), sha1);
-        let request = Request { ids: vec![id], nonce: None, signed: false };
-        self.state.answer(&request, behaviour).0
+        self.state.oracle.answer(&self.state.oracle.request(serial), behaviour).0
     }
 }
 
 impl State {
     fn handle(&self, http: &wire::Request, exchange: &mut Exchange) -> bool {
-        let request = request_bytes(http).and_then(|b| Request::parse(&b));
-        let serials: Vec<_> =
-            request.iter().flat_map(|r| &r.ids).map(|id| hex(&id.serial)).collect();
-        let behaviour = self.behaviour(serials.first());
+        let der = request_bytes(http).unwrap_or_default();
+        let request = Request::parse(&der);
+        let ids = request.iter().flat_map(|r| &r.ids);
+        let serials: Vec<_> = ids.map(|id| hex(&id.serial)).collect();
+        let serial = serials.first().cloned().unwrap_or_default();
+        let behaviour = self.behaviour(&serial);
         let number = self.record(Query {
             at: Instant::now(),
             time: SystemTime::now(),
-            method: http.method.clone(),
+            http: http.clone(),
+            der,
             serials,
             nonce: request.as_ref().is_some_and(|r| r.nonce.is_some()),
             signed: request.as_ref().is_some_and(|r| r.signed),
@@ -182,133 +183,41 @@ impl State {
             self.note(number, "HTTP 405".into());
             return exchange.respond(405, "text/plain", "", b"");
         }
-        // Signing comes after the delay: the answer tells the status of the moment when it is sent.
+        // After the delay: the answer tells the status of the moment when it is sent.
         let (bytes, words) = match &request {
-            Some(request) => self.answer(request, &behaviour),
+            Some(request) => self.oracle.answer(request, &behaviour),
             None => (ocsp::bare(ResultCode::MalformedRequest as u8), "MalformedRequest".into()),
         };
+        if behaviour.result == ResultCode::Successful && request.is_some() {
+            self.answers.lock().expect("lock").insert(serial, bytes.clone());
+        }
         match &behaviour.delivery {
             Delivery::Whole => self.note(number, words),
-            other => self.note(number, format!("{words}, {}", short(other))),
+            other => self.note(number, format!("{words}, {}", other.words())),
         }
         deliver(&behaviour.delivery, &bytes, exchange)
     }
 
-    fn answer(&self, request: &Request, behaviour: &Behaviour) -> (Vec<u8>, String) {
-        let bare = |code: ResultCode| (ocsp::bare(code as u8), format!("{code:?}"));
-        if behaviour.result != ResultCode::Successful {
-            return bare(behaviour.result);
-        }
-        let mut singles = Vec::new();
-        for (serial, status) in &behaviour.others {
-            let id = CertId { serial: unhex(serial), ..request.ids[0].clone() };
-            singles.push(single(id, *status, behaviour));
-        }
-        let mut words = Vec::new();
-        for id in &request.ids {
-            if !id.names(&self.issuer.cert) {
-                return bare(ResultCode::Unauthorized);
-            }
-            let status = match behaviour.status {
-                Some(status) => Ok(Some(status)),
-                None => self.status(&hex(&id.serial)),
-            };
-            match status {
-                Ok(Some(status)) => {
-                    words.push(format!("{status:?}"));
-                    singles.push(single(self.subject(id, behaviour.subject), status, behaviour));
-                }
-                Ok(None) => return bare(ResultCode::Unauthorized),
-                Err(_) => return bare(ResultCode::InternalError),
-            }
-        }
-        let (signer, with_cert) = self.signer(&behaviour.signer);
-        let bytes = Answer {
-            singles,
-            nonce: match behaviour.nonce {
-                Nonce::Echo => request.nonce.clone(),
-                Nonce::Missing => None,
-                Nonce::Wrong => Some(super::der::octets(&[0x5a; 16])),
-            },
-            signer: &signer,
-            with_cert,
-            break_signature: behaviour.signer == Signer::BrokenSignature,
-            produced_at: now(),
-        }
-        .encode();
-        self.answers.lock().expect("lock").insert(hex(&request.ids[0].serial), bytes.clone());
-        (bytes, words.join(", "))
+    fn behaviour(&self, serial: &str) -> Behaviour {
+        let script = self.script.lock().expect("lock");
+        script.by_serial.get(serial).unwrap_or(&script.all).clone()
     }
 
-    fn status(&self, serial: &str) -> Result<Option<Status>, ureq::Error> {
-        if let Some(status) = self.script().statuses.get(serial) {
-            return Ok(Some(*status));
-        }
-        match &self.source {
-            Source::Own => Ok(Some(Status::Good)),
-            Source::Pebble { http, management } => {
-                super::pebble::status_at(http, management, serial)
-            }
-        }
+    fn record(&self, query: Query) -> usize {
+        let number = self.count.fetch_add(1, Ordering::SeqCst);
+        self.queries.lock().expect("lock").push((number, query));
+        number
     }
 
-    fn subject(&self, asked: &CertId, subject: Subject) -> CertId {
-        let mut id = asked.clone();
-        match subject {
-            Subject::Asked => {}
-            Subject::OtherSerial => *id.serial.last_mut().expect("a serial") ^= 1,
-            Subject::OtherIssuer => {
-                id.name_hash.reverse();
-                id.key_hash.reverse();
-            }
-        }
-        id
-    }
-
-    fn signer(&self, signer: &Signer) -> (Identity, bool) {
-        match signer {
-            Signer::Issuer | Signer::BrokenSignature => (self.issuer.clone(), false),
-            Signer::OtherCa => (self.impostor.clone(), true),
-            Signer::Delegate(delegate) => (self.delegate(delegate), delegate.sent),
-        }
-    }
-
-    fn delegate(&self, delegate: &Delegate) -> Identity {
-        let mut profile = Profile::ocsp_signer();
-        if !delegate.eku {
-            profile.usage = Usage::Server;
-        }
-        if delegate.expired {
-            profile.not_after = -3600;
-        }
-        let issuer = if delegate.of_other_ca { &self.impostor } else { &self.issuer };
-        issuer.issue(&profile)
-    }
-
-    fn behaviour(&self, serial: Option<&String>) -> Behaviour {
-        let script = self.script();
-        serial.and_then(|s| script.by_serial.get(s)).unwrap_or(&script.all).clone()
-    }
-
-    fn script(&self) -> MutexGuard<'_, Script> {
-        self.script.lock().expect("lock")
-    }
-
-    fn record(&self, query: Query) -> Instant {
-        let at = query.at;
-        self.queries.lock().expect("lock").push(query);
-        at
-    }
-
-    /// By time, not by position: the list may have been emptied meanwhile.
-    fn note(&self, at: Instant, answer: String) {
+    fn note(&self, number: usize, answer: String) {
         let mut queries = self.queries.lock().expect("lock");
-        if let Some(query) = queries.iter_mut().find(|q| q.at == at) {
+        if let Some((_, query)) = queries.iter_mut().find(|(n, _)| *n == number) {
             query.answer = answer;
         }
     }
 }
 
+/// Whether the connection is of further use.
 fn deliver(delivery: &Delivery, der: &[u8], exchange: &mut Exchange) -> bool {
     match delivery {
         Delivery::Whole => exchange.respond(200, TYPE, "", der),
@@ -336,45 +245,18 @@ fn deliver(delivery: &Delivery, der: &[u8], exchange: &mut Exchange) -> bool {
     }
 }
 
-fn single(id: CertId, status: Status, behaviour: &Behaviour) -> Single {
-    let (this_update, next) = (now() + behaviour.this_update, behaviour.next_update);
-    Single { id, status, this_update, next_update: next.map(|n| now() + n) }
-}
-
 /// The DER of a request by POST, or by GET (RFC 6960, A.1).
 fn request_bytes(http: &wire::Request) -> Option<Vec<u8>> {
     match http.method.as_str() {
         "POST" => Some(http.body.clone()),
         "GET" => {
-            let text = http.target.strip_prefix(PATH)?.trim_start_matches('/');
-            let text = text.replace("%2F", "/").replace("%2f", "/").replace("%2B", "+");
-            let text = text.replace("%2b", "+").replace("%3D", "=").replace("%3d", "=");
+            let mut text = http.target.strip_prefix(PATH)?.trim_start_matches('/').to_owned();
+            for (code, letter) in [("%2F", "/"), ("%2B", "+"), ("%3D", "=")] {
+                text = text.replace(code, letter).replace(&code.to_lowercase(), letter);
+            }
             STANDARD.decode(text).ok()
         }
         _ => None,
-    }
-}
-
-/// A CA with the same name and another key.
-fn impostor(issuer: &Identity) -> Identity {
-    let name = issuer.cert.subject_name();
-    let common = name.entries().next().and_then(|e| e.data().to_string().ok());
-    Identity::root(&common.unwrap_or_default())
-}
-
-fn short(delivery: &Delivery) -> &'static str {
-    match delivery {
-        Delivery::Whole => "whole",
-        Delivery::Never => "never sent",
-        Delivery::Close => "closed instead",
-        Delivery::Drip(_) => "dripping",
-        Delivery::Garbage => "garbage instead",
-        Delivery::Truncated => "truncated",
-        Delivery::Cut => "cut",
-        Delivery::Oversized(_) => "oversized",
-        Delivery::Http(_) => "HTTP status instead",
-        Delivery::Redirect(_) => "redirect instead",
-        Delivery::Replay(_) => "replay instead",
     }
 }
 
