@@ -1,4 +1,5 @@
-//! What a responder says: the truth about a certificate, or the lie that its [`Behaviour`] asks for.
+//! What a responder says: the truth about a certificate, or the lie that its [`Behaviour`] asks
+//! for.
 
 use std::collections::HashMap;
 use std::sync::Mutex;

@@ -140,18 +140,3 @@ impl<'a> Iterator for Reader<'a> {
         Some(Element { tag, content: &whole[header..], whole })
     }
 }
-
-#[test]
-fn writes_what_x690_says() {
-    assert_eq!(oid("1.3.6.1.5.5.7.48.1.1"), b"\x06\x09\x2b\x06\x01\x05\x05\x07\x30\x01\x01");
-    assert_eq!(oid("1.2.840.113549"), b"\x06\x06\x2a\x86\x48\x86\xf7\x0d");
-    assert_eq!(integer(&[0, 0x80]), b"\x02\x02\x00\x80");
-    assert_eq!(integer(&[]), b"\x02\x01\x00");
-    assert_eq!(element(OCTET_STRING, &[7; 200])[..3], [0x04, 0x81, 200]);
-    assert_eq!(element(OCTET_STRING, &[7; 300])[..4], [0x04, 0x82, 1, 44]);
-    assert_eq!(time(0), b"\x18\x0f19700101000000Z");
-    let long = element(SEQUENCE, &octets(&[7; 300]));
-    let read = Reader(&long).next().and_then(|e| e.children().next()).map(|e| e.content.len());
-    assert_eq!(read, Some(300));
-    assert!(Reader(&long[..100]).next().is_none());
-}

@@ -155,10 +155,15 @@ impl Nginx {
 
     /// Workers that take connections, oldest first; not those that are shutting down.
     pub fn worker_pids(&self) -> Vec<u32> {
-        let mut pids: Vec<_> = children(self.pid())
-            .into_iter()
-            .filter(|p| title(*p) == "nginx: worker process")
-            .collect();
+        let mut pids = children(self.pid());
+        if title(self.pid()).starts_with("nginx: ") {
+            pids.retain(|pid| title(*pid) == "nginx: worker process");
+        } else {
+            // Under valgrind nobody can change his title; only the log tells (level notice).
+            let log = self.error_log();
+            pids.retain(|pid| log.contains(&format!("start worker process {pid}\n")));
+            pids.retain(|pid| !log.contains(&format!(" {pid}#{pid}: gracefully shutting down")));
+        }
         pids.sort_unstable();
         pids
     }
@@ -215,6 +220,7 @@ impl Nginx {
         let pids = self.child_pids();
         send_signal(self.pid(), libc::SIGKILL);
         pids.iter().for_each(|p| send_signal(*p, libc::SIGKILL));
+        wait_until("the end of nginx", Duration::from_secs(10), || !pids.iter().any(|p| runs(*p)));
         self.config
     }
 
@@ -256,6 +262,12 @@ fn children(parent: u32) -> Vec<u32> {
         rest.split_whitespace().nth(1) == Some(&parent.to_string())
     })
     .collect()
+}
+
+/// Whether it still holds its ports: a zombie does not.
+fn runs(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.starts_with(" Z"))
 }
 
 /// What nginx calls the process.

@@ -189,7 +189,8 @@ fn accept(listener: TcpListener, handler: Handler, stop: Arc<AtomicBool>) {
 
 fn head(status: u16, content_type: &str, more: &str, len: usize) -> String {
     format!(
-        "HTTP/1.1 {status} Lab\r\nContent-Type: {content_type}\r\n{more}Content-Length: {len}\r\n\r\n"
+        "HTTP/1.1 {status} Lab\r\nContent-Type: {content_type}\r\n\
+         {more}Content-Length: {len}\r\n\r\n"
     )
 }
 
