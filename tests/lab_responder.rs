@@ -123,8 +123,11 @@ fn openssl_understands_every_answer() {
 
 #[test]
 #[ignore = "needs openssl: scripts/test.sh"]
-fn next_update_is_as_told() {
+fn nonce_and_next_update_are_as_told() {
     let stage = Stage::new();
+    let word = stage.ask(&[]);
+    assert!(word.stdout.contains("leaf.pem: good") && !word.stderr.contains("onc"), "{word:?}");
+    assert!(stage.responder.queries()[0].nonce);
     stage.responder.behave(Behaviour { next_update: None, ..Behaviour::default() });
     assert!(!stage.ask(&[]).stdout.contains("Next Update"));
     stage.responder.behave(Behaviour { next_update: Some(5), ..Behaviour::default() });

@@ -68,4 +68,19 @@ impl Lab {
         let responder = Responder::start(ocsp_port, pebble.issuer(), source);
         Lab { pebble, responder, http_port, tls_port }
     }
+
+    /// The `ssl_cert_autofetch_ca` block for this Pebble, with further lines in it.
+    pub fn ca_block(&self, name: &str, more: &str) -> String {
+        format!(
+            "ssl_cert_autofetch_ca {name} {{\n protocol acme;\n url {};\n trusted_certificate {};\n \
+             accept_terms_of_service;\n {more}\n}}\n",
+            self.pebble.directory_url(),
+            self.pebble.api_ca().display()
+        )
+    }
+
+    /// A client of the TLS port that asks for this name and trusts Pebble's root.
+    pub fn client(&self, name: &str) -> Client {
+        Client::new(self.tls_port.number()).sni(name).trust(self.pebble.root_pem())
+    }
 }

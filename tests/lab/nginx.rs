@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -87,6 +87,11 @@ impl Config {
         self.dir.path()
     }
 
+    /// A place for the keystore; nothing is made there.
+    pub fn keystore(&self) -> PathBuf {
+        self.dir().join("keystore")
+    }
+
     /// `nginx -t`: whether it accepts the configuration, and what it says.
     pub fn test(&self) -> (bool, String) {
         self.write();
@@ -143,6 +148,10 @@ impl Config {
 impl Nginx {
     pub fn dir(&self) -> &Path {
         self.config.dir()
+    }
+
+    pub fn keystore(&self) -> PathBuf {
+        self.config.keystore()
     }
 
     pub fn pid(&self) -> u32 {
