@@ -118,8 +118,9 @@ impl Client {
         self
     }
 
-    /// Sent before the handshake is finished, if the session allows it; nginx's `$ssl_early_data`
-    /// tells whether it was taken as such, and [`Connection::read_to_end`] reads the answer.
+    /// Sent before the handshake is finished, and never again: [`Connection::read_to_end`] gets an
+    /// answer only if the server took it. Whether nginx's `$ssl_early_data` is 1 then is a race
+    /// with the client's Finished.
     pub fn early_data(mut self, data: &[u8]) -> Client {
         self.early_data = data.into();
         self
