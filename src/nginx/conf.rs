@@ -59,6 +59,26 @@ impl Commands {
     }
 }
 
+/// The names again, NUL-terminated: nginx compares them with strcmp().
+static NAMES: [[u8; NAME_SIZE]; DIRECTIVES.len()] = names();
+const NAME_SIZE: usize = 64;
+
+const fn names() -> [[u8; NAME_SIZE]; DIRECTIVES.len()] {
+    let mut names = [[0; NAME_SIZE]; DIRECTIVES.len()];
+    let mut i = 0;
+    while i < DIRECTIVES.len() {
+        let name = DIRECTIVES[i].name.as_bytes();
+        assert!(name.len() < NAME_SIZE);
+        let mut j = 0;
+        while j < name.len() {
+            names[i][j] = name[j];
+            j += 1;
+        }
+        i += 1;
+    }
+    names
+}
+
 const fn commands() -> [ngx_command_t; DIRECTIVES.len() + 1] {
     let end = ngx_command_t {
         name: ngx_str_t { len: 0, data: ptr::null_mut() },
@@ -71,13 +91,13 @@ const fn commands() -> [ngx_command_t; DIRECTIVES.len() + 1] {
     let mut table = [end; DIRECTIVES.len() + 1];
     let mut i = 0;
     while i < DIRECTIVES.len() {
-        table[i] = command(&DIRECTIVES[i]);
+        table[i] = command(&DIRECTIVES[i], &NAMES[i]);
         i += 1;
     }
     table
 }
 
-const fn command(d: &'static Directive) -> ngx_command_t {
+const fn command(d: &'static Directive, name: &'static [u8; NAME_SIZE]) -> ngx_command_t {
     let mut kind = if d.block {
         NGX_CONF_BLOCK | NGX_CONF_TAKE1
     } else if d.max == 0 {
@@ -100,7 +120,7 @@ const fn command(d: &'static Directive) -> ngx_command_t {
         i += 1;
     }
     ngx_command_t {
-        name: ngx_str_t { len: d.name.len(), data: d.name.as_ptr().cast_mut() },
+        name: ngx_str_t { len: d.name.len(), data: name.as_ptr().cast_mut() },
         type_: kind as ngx_uint_t,
         set: Some(set),
         conf: conf as ngx_uint_t,

@@ -29,7 +29,7 @@ fn look(hook: &ServerHook, ssl: *mut SSL, at: c_int) {
     let Some(worker) = (unsafe { Worker::of(hook.main) }) else { return };
     if at & SSL_CB_HANDSHAKE_START as c_int != 0 {
         if worker.gate_is_open() && !is_handshaked(ssl) {
-            hold::insert(worker, hook, ssl);
+            hold::insert(hook, ssl);
         }
     } else if at == SSL_CB_ACCEPT_LOOP as c_int {
         // Before nginx's callback: it compares the read and write BIO to find its buffer.

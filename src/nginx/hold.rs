@@ -58,7 +58,7 @@ pub enum Place {
 }
 
 /// Puts the filter before the socket of a connection whose handshake begins.
-pub fn insert(worker: &mut Worker, hook: &ServerHook, ssl: *mut SSL) {
+pub fn insert(hook: &ServerHook, ssl: *mut SSL) {
     let Some(connection) = hello::connection(ssl) else { return };
     let Some(method) = method() else { return };
     // SAFETY: event-loop thread; a live connection and SSL at the start of a handshake. The
@@ -83,7 +83,7 @@ pub fn insert(worker: &mut Worker, hook: &ServerHook, ssl: *mut SSL) {
             hook,
             place: Place::Nowhere,
             name: None,
-            deadline: worker.deadline_of_none(),
+            deadline: Time::MAX,
         };
         BIO_set_data(bio, Box::into_raw(Box::new(hold)).cast());
         BIO_set_init(bio, 1);
@@ -127,20 +127,17 @@ impl Hold {
     }
 
     /// Decides for a whole ClientHello; true when it has to wait.
-    fn look_at(&mut self, hello: ClientHello) -> bool {
+    fn look_at(&mut self, hello: &ClientHello) -> bool {
         // SAFETY: hooks and worker live as long as the cycle; event-loop thread.
-        let (hook, worker) = unsafe {
-            let hook = &*self.hook;
-            (hook, Worker::of(hook.main))
-        };
+        let worker = unsafe { Worker::of((*self.hook).main) };
         let Some(worker) = worker else { return false };
-        if hello.acme_tls && challenge::answer_tls_alpn(worker, self.ssl, &hello) {
+        if hello.acme_tls && challenge::answer_tls_alpn(worker, self.ssl, hello) {
             return false;
         }
-        let name = hello.server_name;
-        let Some(entry) = worker.entry_for(self.connection, name.as_deref()) else { return false };
-        self.name = name;
-        match worker.judge(entry, self.name.as_deref()) {
+        self.name.clone_from(&hello.server_name);
+        let name = self.name.as_deref();
+        let Some(entry) = worker.entry_for(self.connection, name) else { return false };
+        match worker.judge(entry, name) {
             Some(verdict) => {
                 gate::note(self.ssl, verdict);
                 false
@@ -255,7 +252,7 @@ fn sniff(bio: *mut BIO, hold: &mut Hold, out: &mut [u8]) -> c_int {
     hold.state = match parsed {
         Parsed::Incomplete => State::Sniff,
         Parsed::Foreign => State::Pass,
-        Parsed::Hello(hello) if hold.look_at(hello) => State::Wait,
+        Parsed::Hello(hello) if hold.look_at(&hello) => State::Wait,
         Parsed::Hello(_) => State::Pass,
     };
     if hold.state == State::Pass {

@@ -24,10 +24,11 @@ impl Placeholder {
     pub fn new() -> Result<Placeholder, ErrorStack> {
         let key = ec_key()?;
         let public = Rsa::from_public_components(random_modulus()?, BigNum::from_u32(65537)?)?;
+        let (rsa, other) = (PKey::from_rsa(public)?, ec_key()?);
         Ok(Placeholder {
             certificate: certificate(&key, &key)?,
-            keyless_ec: certificate(&ec_key()?, &key)?,
-            keyless_rsa: certificate(&PKey::from_rsa(public)?, &key)?,
+            keyless_ec: certificate(&other, &key)?,
+            keyless_rsa: certificate(&rsa, &key)?,
             key,
         })
     }

@@ -105,10 +105,6 @@ impl Worker {
         self.zone.count(self.slot, counter);
     }
 
-    pub fn deadline_of_none(&self) -> Time {
-        Time::MAX
-    }
-
     fn main(&self) -> &'static MainConf {
         // SAFETY: lives as long as the cycle, and a worker's last cycle never ends.
         unsafe { &*self.main }
