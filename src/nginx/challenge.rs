@@ -46,7 +46,13 @@ unsafe extern "C" fn handler(r: *mut ngx_http_request_t) -> ngx_int_t {
         // SAFETY: nginx passes a live request, in the event loop.
         let request = unsafe { &mut *r };
         match answer(request) {
-            Some(body) => respond(request, &body, c"text/plain"),
+            // A phase handler ends the request itself.
+            Some(body) => {
+                let rc = respond(request, &body, c"text/plain");
+                // SAFETY: the request is over for us.
+                unsafe { ngx_http_finalize_request(r, rc) };
+                nginx_sys::NGX_DONE as ngx_int_t
+            }
             None => NGX_DECLINED,
         }
     })
@@ -62,9 +68,8 @@ fn answer(request: &ngx_http_request_t) -> Option<Vec<u8>> {
     zone.find_challenge(worker::now(), ours).map(|a| a.key_authorization.into_bytes())
 }
 
-/// Sends a short body and ends the request.
+/// Sends a short body; the result is for nginx to end the request with.
 pub fn respond(r: &mut ngx_http_request_t, body: &[u8], kind: &'static std::ffi::CStr) -> ngx_int_t {
-    const DONE: ngx_int_t = nginx_sys::NGX_DONE as ngx_int_t;
     let failed = nginx_sys::NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
     // SAFETY: a live request in the event loop; memory from its pool; every pointer checked.
     unsafe {
@@ -88,13 +93,11 @@ pub fn respond(r: &mut ngx_http_request_t, body: &[u8], kind: &'static std::ffi:
             ngx_str_t { len: kind.count_bytes(), data: kind.as_ptr().cast_mut().cast() };
         r.headers_out.content_type_len = kind.count_bytes();
         let sent = ngx_http_send_header(r);
-        let rc = match sent == super::NGX_ERROR || sent > super::NGX_OK || r.header_only() != 0 {
-            true => sent,
-            false => ngx_http_output_filter(r, out),
-        };
-        ngx_http_finalize_request(r, rc);
+        if sent == super::NGX_ERROR || sent > super::NGX_OK || r.header_only() != 0 {
+            return sent;
+        }
+        ngx_http_output_filter(r, out)
     }
-    DONE
 }
 
 /// A validation by tls-alpn-01: this connection gets a context of its own, made for it, and goes
