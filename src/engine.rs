@@ -143,10 +143,16 @@ pub enum Count {
 // STUB
 pub struct Engine;
 impl Engine {
-    pub fn with_network(_: Plan, _: Arc<dyn Host>) -> Result<Engine, String> { Ok(Engine) }
+    pub fn with_network(_: Plan, _: Arc<dyn Host>) -> Result<Engine, String> {
+        Ok(Engine)
+    }
     pub fn start(&self) {}
     pub fn demand(&self, _: usize) {}
     pub fn poke(&self) {}
-    pub fn take_updates(&self) -> Vec<Update> { vec![] }
-    pub fn stop(&self, _: std::time::Duration) -> bool { true }
+    pub fn take_updates(&self) -> Vec<Update> {
+        vec![]
+    }
+    pub fn stop(&self, _: std::time::Duration) -> bool {
+        true
+    }
 }

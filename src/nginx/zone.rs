@@ -366,7 +366,10 @@ impl<const WORDS: usize> Cell<WORDS> {
                     continue;
                 }
             };
-            if self.sequence.compare_exchange(seen, ours, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            if self
+                .sequence
+                .compare_exchange(seen, ours, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
             {
                 fence(Ordering::Release);
                 return ours;
