@@ -1,8 +1,8 @@
 //! An nginx module that never lets a server go on serving a bad certificate.
 //!
 //! This crate is the core: it decides, asks, fetches and stores, and knows nothing of nginx.
-//! The adapter, [`nginx`](../src/nginx.rs), exists only with the feature `module`.
-//! Read `src/manual/` for how the parts fit and why.
+//! The adapter, `src/nginx.rs`, exists only with the feature `module`.
+//! Read [`manual`] for how the parts fit and why.
 #![deny(unsafe_code)]
 
 pub mod bundle;
@@ -17,6 +17,7 @@ pub mod facts;
 mod fixture;
 pub mod http;
 pub mod keystore;
+pub mod manual;
 pub mod openssl_ffi;
 pub mod policy;
 pub mod report;
