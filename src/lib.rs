@@ -7,14 +7,21 @@
 
 pub mod bundle;
 pub mod ca;
+pub mod client_hello;
 pub mod clock;
+pub mod directives;
+pub mod engine;
 pub mod evidence;
 pub mod facts;
+#[cfg(test)]
+mod fixture;
 pub mod http;
 pub mod keystore;
+pub mod openssl_ffi;
 pub mod policy;
 pub mod report;
 pub mod settings;
+pub mod status;
 
 #[cfg(feature = "module")]
 #[allow(unsafe_code)] // the adapter: nginx and OpenSSL are C
