@@ -1,18 +1,17 @@
 //! Accounts at CAs. What is in an account is the CA's own business; here it is bytes with a key in
 //! them.
 
-use std::fs::File;
 use std::time::Duration;
 
 use super::disk::Dir;
-use super::lock::insist;
+use super::lock::{Held, insist};
 use super::{Keystore, KeystoreError, paths};
 use crate::settings::Secret;
 
 /// The right to make or change the account at one CA, until it is dropped.
 pub struct AccountLock {
     dir: Dir,
-    _file: File,
+    _held: Held,
 }
 
 impl Keystore {
@@ -28,8 +27,8 @@ impl Keystore {
     pub fn lock_account(&self, ca: &str, patience: Duration) -> Result<AccountLock, KeystoreError> {
         let ca = paths::ca(ca)?;
         let dir = self.root()?.make(paths::ACCOUNTS)?.make(ca)?;
-        let file = insist(&dir, paths::LOCK, patience)?;
-        Ok(AccountLock { dir, _file: file })
+        let held = insist(&dir, paths::LOCK, patience)?;
+        Ok(AccountLock { dir, _held: held })
     }
 
     /// Stores the account; on return it is on the disk.

@@ -43,19 +43,14 @@ impl Keystore {
     /// Tells all who watch.
     pub fn announce(&self, change: &Change) -> Result<(), KeystoreError> {
         let dir = self.root()?;
-        let append = OFlags::APPEND;
         // NFS appends at what it believes to be the end: hence the lock. Without it after all
         // this time a lost line is the worst, and better than none.
-        let mut file = match acquire(&dir, paths::CHANGES, append, PATIENCE)? {
-            Some(file) => file,
-            None => dir.open_or_create(paths::CHANGES, OFlags::RDWR | append)?,
+        let Some(held) = acquire(&dir, paths::CHANGES, OFlags::APPEND, PATIENCE)? else {
+            let file = dir.open_or_create(paths::CHANGES, OFlags::RDWR | OFlags::APPEND)?;
+            return append(&dir, &file, change);
         };
-        let size = size(&dir, &file)?;
-        // After half a line (a full disk) a new one begins.
-        let glue = if ends_a_line(&file, size) { "" } else { "\n" };
-        file.write_all(format!("{glue}{change}\n").as_bytes())
-            .map_err(|e| dir.failed("write", paths::CHANGES, errno(&e)))?;
-        if size > ROTATE {
+        append(&dir, &held, change)?;
+        if size(&dir, &held)? > ROTATE {
             dir.rename(paths::CHANGES, paths::CHANGES_OLD)?;
         }
         Ok(())
@@ -134,6 +129,13 @@ impl Change {
         };
         words.next().is_none().then_some(change)
     }
+}
+
+fn append(dir: &Dir, mut file: &File, change: &Change) -> Result<(), KeystoreError> {
+    // After half a line (a full disk) a new one begins.
+    let glue = if ends_a_line(file, size(dir, file)?) { "" } else { "\n" };
+    file.write_all(format!("{glue}{change}\n").as_bytes())
+        .map_err(|e| dir.failed("write", paths::CHANGES, errno(&e)))
 }
 
 /// The lines from the cursor on, as far as they are whole.

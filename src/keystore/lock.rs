@@ -3,8 +3,13 @@
 //! flock and not fcntl: a lock of fcntl excludes no thread of its own process and is gone with
 //! the first close of any descriptor of the file. Files are opened for writing because NFS asks
 //! for it. Nobody ever blocks in the kernel: who has to wait asks again.
+//!
+//! A lock is taken off, not only closed: a child that another thread has just forked has the
+//! descriptor too until its exec, and would go on holding the lock. (Who dies holding a lock
+//! still leaves it to such a child: nothing that is forked may live on without an exec.)
 
 use std::fs::File;
+use std::ops::Deref;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
@@ -18,7 +23,7 @@ use crate::settings::EntryName;
 #[derive(Debug)]
 pub struct Lock {
     name: EntryName,
-    _file: File,
+    _held: Held,
 }
 
 impl Lock {
@@ -30,8 +35,25 @@ impl Lock {
 impl Keystore {
     /// The lock of an entry; None: another thread, process or host has it.
     pub fn try_lock(&self, name: &EntryName) -> Result<Option<Lock>, KeystoreError> {
-        let file = try_acquire(&self.make_entry(name)?, paths::LOCK, OFlags::empty())?;
-        Ok(file.map(|file| Lock { name: name.clone(), _file: file }))
+        let held = try_acquire(&self.make_entry(name)?, paths::LOCK, OFlags::empty())?;
+        Ok(held.map(|held| Lock { name: name.clone(), _held: held }))
+    }
+}
+
+/// A locked file, until it is dropped.
+#[derive(Debug)]
+pub struct Held(File);
+
+impl Deref for Held {
+    type Target = File;
+    fn deref(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = retry_on_intr(|| flock(&self.0, FlockOperation::Unlock)); // closing remains
     }
 }
 
@@ -44,11 +66,11 @@ pub fn acquire(
     name: &str,
     flags: OFlags,
     patience: Duration,
-) -> Result<Option<File>, KeystoreError> {
+) -> Result<Option<Held>, KeystoreError> {
     let mut waited = Duration::ZERO;
     loop {
-        if let Some(file) = try_acquire(dir, name, flags)? {
-            return Ok(Some(file));
+        if let Some(held) = try_acquire(dir, name, flags)? {
+            return Ok(Some(held));
         }
         if waited >= patience {
             return Ok(None);
@@ -58,20 +80,22 @@ pub fn acquire(
 }
 
 /// As [`acquire`], for locks without which nothing can be done.
-pub fn insist(dir: &Dir, name: &str, patience: Duration) -> Result<File, KeystoreError> {
-    let file = acquire(dir, name, OFlags::empty(), patience)?;
-    file.ok_or_else(|| KeystoreError::Busy { path: dir.at(name) })
+pub fn insist(dir: &Dir, name: &str, patience: Duration) -> Result<Held, KeystoreError> {
+    let held = acquire(dir, name, OFlags::empty(), patience)?;
+    held.ok_or_else(|| KeystoreError::Busy { path: dir.at(name) })
 }
 
 /// The locked file, opened for reading and writing and with `flags`; None: held by another.
-pub fn try_acquire(dir: &Dir, name: &str, flags: OFlags) -> Result<Option<File>, KeystoreError> {
+pub fn try_acquire(dir: &Dir, name: &str, flags: OFlags) -> Result<Option<Held>, KeystoreError> {
     let file = dir.open_or_create(name, OFlags::RDWR | flags)?;
     match retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockExclusive)) {
-        // Replaced since it was opened: this lock excludes nobody.
-        Ok(()) => Ok(dir.is_at(name, &file)?.then_some(file)),
-        Err(Errno::WOULDBLOCK) => Ok(None),
-        Err(cause) => Err(dir.failed("flock", name, cause)),
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => return Ok(None),
+        Err(cause) => return Err(dir.failed("flock", name, cause)),
     }
+    let held = Held(file);
+    // Replaced since it was opened: this lock would exclude nobody.
+    Ok(dir.is_at(name, &held)?.then_some(held))
 }
 
 #[allow(clippy::disallowed_methods)] // waiting for another process; there is nothing to be told by
@@ -97,6 +121,17 @@ mod tests {
         assert!(keystore.try_lock(&b).unwrap().is_some());
         drop(held);
         assert!(keystore.try_lock(&a).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_forked_child_keeps_no_lock() {
+        let (_dir, keystore) = testing::keystore();
+        let name = testing::name("a.example");
+        let lock = keystore.try_lock(&name).unwrap().unwrap();
+        let _of_the_child = lock._held.try_clone().unwrap(); // the same lock, as after fork()
+        assert!(keystore.try_lock(&name).unwrap().is_none());
+        drop(lock);
+        assert!(keystore.try_lock(&name).unwrap().is_some());
     }
 
     #[test]

@@ -143,7 +143,8 @@ fn parse(version: u64, chain_pem: &[u8], key_pem: &Secret, meta: Meta) -> Loaded
     if !public.public_eq(&key) {
         return Err(Defect::KeyMismatch);
     }
-    let facts = facts(leaf).map_err(|e| broken(paths::CHAIN, &e))?;
+    let der = leaf.to_der().map_err(|e| broken(paths::CHAIN, &e))?;
+    let facts = CertFacts::from_der(&der).map_err(|e| broken(paths::CHAIN, &e))?;
     Ok(Bundle { version, chain, key, facts, meta })
 }
 
@@ -212,54 +213,11 @@ fn forget_old(versions: &Dir, current: u64) -> Result<(), KeystoreError> {
     Ok(())
 }
 
-/// The one place that asks for the facts of a stored certificate.
-fn facts(leaf: &X509) -> Result<CertFacts, String> {
-    stub::from_der(&leaf.to_der().map_err(|e| e.to_string())?)
-}
-
 const KEEP: usize = 5;
 const CHAIN_LIMIT: usize = 256 << 10;
 const KEY_LIMIT: usize = 64 << 10;
 const META_LIMIT: usize = 64 << 10;
 const ENCRYPTED: &[u8] = b"Proc-Type:";
-
-// Until CertFacts::from_der is merged: then facts() calls that, and this goes.
-mod stub {
-    use std::cmp::Ordering;
-
-    use openssl::asn1::{Asn1Time, Asn1TimeRef};
-    use openssl::hash::MessageDigest;
-    use openssl::x509::X509;
-
-    use crate::clock::Time;
-    use crate::facts::{CertFacts, Fingerprint, Serial};
-
-    pub fn from_der(der: &[u8]) -> Result<CertFacts, String> {
-        let text = |e: openssl::error::ErrorStack| e.to_string();
-        let cert = X509::from_der(der).map_err(text)?;
-        let digest = cert.digest(MessageDigest::sha256()).map_err(text)?;
-        let serial = cert.serial_number().to_bn().map_err(text)?.to_vec();
-        let names = cert.subject_alt_names().into_iter().flatten();
-        Ok(CertFacts {
-            fingerprint: Fingerprint(digest.iter().map(|b| format!("{b:02x}")).collect()),
-            serial: Serial::from_bytes(&serial),
-            not_before: time(cert.not_before()).map_err(text)?,
-            not_after: time(cert.not_after()).map_err(text)?,
-            names: names.filter_map(|n| n.dnsname().map(str::to_ascii_lowercase)).collect(),
-            issuer: String::new(),
-            ocsp_urls: Vec::new(),
-            crl_urls: Vec::new(),
-            must_staple: false,
-        })
-    }
-
-    fn time(t: &Asn1TimeRef) -> Result<Time, openssl::error::ErrorStack> {
-        let epoch = Asn1Time::from_unix(0)?;
-        let diff = epoch.diff(t)?;
-        debug_assert!(epoch.compare(t)? != Ordering::Greater);
-        Ok(Time::from_secs(i64::from(diff.days) * 86_400 + i64::from(diff.secs)))
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -1,0 +1,146 @@
+//! Files named in the configuration: parsed at once, so that `nginx -t` finds the broken ones.
+
+use openssl::error::ErrorStack;
+use openssl::nid::Nid;
+use openssl::pkey::{Id, PKey, Private};
+use openssl::x509::X509;
+
+use super::values::shown;
+use crate::settings::Secret;
+
+/// Reads a file; the error is its cause in words.
+pub(super) type Read<'a> = &'a dyn Fn(&str) -> Result<Vec<u8>, String>;
+
+/// PEM with at least one certificate.
+pub(super) fn certificates(path: &str, directive: &str, read: Read) -> Result<Vec<u8>, String> {
+    let checked = read(path).and_then(|pem| match X509::stack_from_pem(&pem) {
+        Ok(certificates) if !certificates.is_empty() => Ok(pem),
+        Ok(_) => Err("no PEM certificate found".into()),
+        Err(errors) => Err(reason(&errors)),
+    });
+    checked.map_err(|cause| unusable(path, directive, &cause, "a file of PEM certificates"))
+}
+
+/// PEM of a private key that an ACME account can have (RFC 8555 section 6.2, RFC 7518).
+pub(super) fn account_key(path: &str, directive: &str, read: Read) -> Result<Secret, String> {
+    let checked = read(path).map(Secret::new).and_then(|pem| {
+        // Without a callback OpenSSL would ask for the password at the terminal.
+        let key = PKey::private_key_from_pem_callback(pem.bytes(), |_| Ok(0));
+        let key = key.map_err(|errors| reason(&errors))?;
+        is_account_key(&key).then_some(pem).ok_or("wrong type or size of key".into())
+    });
+    let accepted = "a file with an unencrypted PEM private key, ECDSA P-256 or P-384, or RSA of 2048 bits or more";
+    checked.map_err(|cause| unusable(path, directive, &cause, accepted))
+}
+
+fn is_account_key(key: &PKey<Private>) -> bool {
+    match key.id() {
+        Id::RSA => key.bits() >= 2048,
+        Id::EC => key.ec_key().is_ok_and(|key| {
+            matches!(key.group().curve_name(), Some(Nid::X9_62_PRIME256V1 | Nid::SECP384R1))
+        }),
+        _ => false,
+    }
+}
+
+fn unusable(path: &str, directive: &str, cause: &str, accepted: &str) -> String {
+    let (path, cause) = (shown(path), shown(cause));
+    format!("cannot use \"{path}\" in \"{directive}\": {cause}, it must be {accepted}")
+}
+
+/// The first error is the cause, the others say who else gave up.
+fn reason(errors: &ErrorStack) -> String {
+    let reason = errors.errors().first().and_then(|e| e.reason());
+    reason.unwrap_or("unknown error").to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use openssl::asn1::Asn1Time;
+    use openssl::ec::{EcGroup, EcKey};
+    use openssl::hash::MessageDigest;
+    use openssl::rsa::Rsa;
+    use openssl::symm::Cipher;
+
+    use super::*;
+
+    fn ec(curve: Nid) -> PKey<Private> {
+        let group = EcGroup::from_curve_name(curve).unwrap();
+        PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap()
+    }
+
+    fn certificate() -> Vec<u8> {
+        let key = ec(Nid::X9_62_PRIME256V1);
+        let mut builder = X509::builder().unwrap();
+        builder.set_pubkey(&key).unwrap();
+        builder.set_not_before(&Asn1Time::days_from_now(0).unwrap()).unwrap();
+        builder.set_not_after(&Asn1Time::days_from_now(1).unwrap()).unwrap();
+        builder.sign(&key, MessageDigest::sha256()).unwrap();
+        builder.build().to_pem().unwrap()
+    }
+
+    /// The refusal up to what is accepted; None: accepted as it is.
+    fn cause(result: Result<Vec<u8>, String>, pem: &[u8]) -> Option<String> {
+        match result {
+            Ok(kept) => {
+                assert_eq!(kept, pem);
+                None
+            }
+            Err(error) => Some(error.split(", it must be").next().unwrap().to_owned()),
+        }
+    }
+
+    #[test]
+    fn certificate_files() {
+        let one = certificate();
+        let two = [one.clone(), one.clone()].concat();
+        let commented = [b"# our root\n".to_vec(), one.clone()].concat();
+        let broken = String::from_utf8(one.clone()).unwrap().replacen("-----\n", "-----\n!", 1);
+        let second_broken = [one.clone(), broken.clone().into_bytes()].concat();
+        let key = ec(Nid::X9_62_PRIME256V1).private_key_to_pem_pkcs8().unwrap();
+        for pem in [&one, &two, &commented] {
+            assert_eq!(cause(certificates("f", "d", &|_| Ok(pem.clone())), pem), None);
+        }
+        for pem in [Vec::new(), b"hello".to_vec(), key] {
+            assert_eq!(
+                certificates("f.pem", "trusted_certificate", &|_| Ok(pem.clone())).unwrap_err(),
+                "cannot use \"f.pem\" in \"trusted_certificate\": no PEM certificate found, it \
+                 must be a file of PEM certificates"
+            );
+        }
+        for pem in [broken.into_bytes(), second_broken] {
+            let error = certificates("f.pem", "d", &|_| Ok(pem.clone())).unwrap_err();
+            assert!(error.starts_with("cannot use \"f.pem\" in \"d\": "), "{error}");
+        }
+        let gone = certificates("f.pem", "d", &|path| Err(format!("{path} is\ngone")));
+        assert_eq!(cause(gone, b"").unwrap(), "cannot use \"f.pem\" in \"d\": f.pem is\\ngone");
+    }
+
+    #[test]
+    fn account_keys() {
+        let rsa = |bits| PKey::from_rsa(Rsa::generate(bits).unwrap()).unwrap();
+        let good = [ec(Nid::X9_62_PRIME256V1), ec(Nid::SECP384R1), rsa(2048)];
+        let bad = [ec(Nid::SECP521R1), rsa(1024), PKey::generate_ed25519().unwrap()];
+        let check = |pem: Vec<u8>| {
+            let kept = account_key("k.pem", "account_key", &|_| Ok(pem.clone()));
+            cause(kept.map(|s| s.bytes().to_vec()), &pem)
+        };
+        for key in good {
+            assert_eq!(check(key.private_key_to_pem_pkcs8().unwrap()), None);
+        }
+        let sec1 = ec(Nid::SECP384R1).ec_key().unwrap().private_key_to_pem().unwrap();
+        assert_eq!(check(sec1), None);
+        for key in bad {
+            assert_eq!(
+                check(key.private_key_to_pem_pkcs8().unwrap()).unwrap(),
+                "cannot use \"k.pem\" in \"account_key\": wrong type or size of key"
+            );
+        }
+        let key = ec(Nid::X9_62_PRIME256V1);
+        let encrypted =
+            key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), b"hush").unwrap();
+        for pem in [encrypted, key.public_key_to_pem().unwrap(), certificate(), b"x".to_vec()] {
+            assert!(check(pem).is_some());
+        }
+    }
+}

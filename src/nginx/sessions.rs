@@ -1,0 +1,104 @@
+//! Session id contexts. A session is resumed only under the context it was made with, so a new
+//! context ends all sessions of a revoked certificate. Its value is derived (server, serials of
+//! the last revoked certificates of its listens), never random: workers, hosts and reloads agree.
+
+use nginx_sys::{
+    OPENSSL_sk_num, OPENSSL_sk_value, SSL, SSL_CTX, SSL_CTX_get_client_CA_list,
+    SSL_CTX_set_session_id_context, SSL_set_session_id_context, i2d_X509_NAME, ngx_connection_t,
+    ngx_cycle, ngx_http_core_srv_conf_t,
+};
+use openssl::sha::Sha256;
+
+use super::conf::MainConf;
+use super::http;
+use super::listens::ServerHook;
+use crate::facts::Serial;
+
+/// What tells one server's sessions from another's, as nginx's own context does: its name and
+/// the client CAs that it trusts (a session stands for a verified client certificate).
+pub fn base(server: &ngx_http_core_srv_conf_t, ctx: *mut SSL_CTX) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    hash.update(b"cert-autofetch session context\0");
+    hash.update(http::text(&server.server_name).unwrap_or_default().as_bytes());
+    // SAFETY: ctx is live; the list holds X509_NAMEs or is null, which counts as empty; i2d
+    // allocates the buffer that is freed here.
+    unsafe {
+        let list = SSL_CTX_get_client_CA_list(ctx).cast();
+        for i in 0..OPENSSL_sk_num(list).max(0) {
+            let mut der = std::ptr::null_mut();
+            let length = i2d_X509_NAME(OPENSSL_sk_value(list, i).cast(), &raw mut der);
+            if let Ok(length) = usize::try_from(length) {
+                hash.update(std::slice::from_raw_parts(der, length));
+                openssl_sys::CRYPTO_free(der.cast(), c"".as_ptr(), 0);
+            }
+        }
+    }
+    hash.finish().to_vec()
+}
+
+/// At configure time a managed server gets its context; nginx's would name the placeholder, which
+/// differs with each reload. A server that is not managed keeps nginx's until a revocation.
+pub fn set_initial(hook: &ServerHook, main: &MainConf) {
+    if hook.entry.is_some() {
+        set(hook.ctx, &value(hook, main, |_| None));
+    }
+}
+
+/// After a revocation: a new context on every server that shares a listen with `entry`, and on
+/// every connection that is in its handshake and was made with the old one.
+pub fn renew<'a>(main: &MainConf, entry: usize, revoked: impl Fn(usize) -> Option<&'a Serial>) {
+    for hook in main.listens.iter().filter(|h| h.neighbours.contains(&entry)) {
+        set(hook.ctx, &value(hook, main, &revoked));
+    }
+    for ssl in handshaking() {
+        // SAFETY: a live SSL of this worker.
+        let Some(hook) = (unsafe { ServerHook::of(ssl) }) else { continue };
+        if std::ptr::eq(hook.main, main) && hook.neighbours.contains(&entry) {
+            set_one(ssl, &value(hook, main, &revoked));
+        }
+    }
+}
+
+/// A context that no session was ever made with: this handshake will be a full one.
+pub fn forbid_resumption(ssl: *mut SSL) {
+    set_one(ssl, b"refused");
+}
+
+fn value<'a>(
+    hook: &ServerHook,
+    main: &MainConf,
+    revoked: impl Fn(usize) -> Option<&'a Serial>,
+) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(&hook.session_base);
+    for (entry, serial) in hook.neighbours.iter().filter_map(|e| Some((*e, revoked(*e)?))) {
+        hash.update(format!("\0{}\0{serial}", main.entries[entry].name).as_bytes());
+    }
+    hash.finish()
+}
+
+fn set(ctx: *mut SSL_CTX, value: &[u8]) {
+    // SAFETY: ctx lives as long as the cycle; value is at most 32 bytes, the limit.
+    unsafe { SSL_CTX_set_session_id_context(ctx, value.as_ptr(), value.len() as u32) };
+}
+
+fn set_one(ssl: *mut SSL, value: &[u8]) {
+    // SAFETY: a live SSL; value is at most 32 bytes, the limit.
+    unsafe { SSL_set_session_id_context(ssl, value.as_ptr(), value.len() as u32) };
+}
+
+/// The SSLs of this worker's connections that are still in their handshake. Walks all
+/// connections: only for the rare revocation.
+fn handshaking() -> Vec<*mut SSL> {
+    // SAFETY: the worker's connections are an array of connection_n; a free one has fd -1.
+    let all: &[ngx_connection_t] = unsafe {
+        let cycle = &*ngx_cycle;
+        std::slice::from_raw_parts(cycle.connections, cycle.connection_n)
+    };
+    let ssl = |c: &ngx_connection_t| {
+        // SAFETY: an open connection's ssl is null or live.
+        let ssl = unsafe { c.ssl.as_ref() }.filter(|_| c.fd != -1)?;
+        (ssl.handshaked() == 0 && !ssl.connection.is_null()).then_some(ssl.connection.cast())
+    };
+    all.iter().filter_map(ssl).collect()
+}

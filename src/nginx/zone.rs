@@ -1,0 +1,384 @@
+//! The shared zone: what all workers of one nginx know together. Fixed-size records, atomics
+//! only: readable by the event loop without a lock, writable by any thread, and a process killed
+//! in the middle of a write leaves nothing that others wait for.
+
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use nginx_sys::{
+    NGX_LOG_EMERG, ngx_conf_t, ngx_cycle, ngx_int_t, ngx_shared_memory_add, ngx_shm_zone_t,
+    ngx_slab_calloc, ngx_slab_pool_t, ngx_str_t,
+};
+
+use super::conf::MainConf;
+use super::http::Context;
+use super::{NGX_ERROR, NGX_OK, guard, ngx_http_ssl_cert_autofetch_module as OURS};
+use crate::ca::ChallengeAnswer;
+use crate::clock::{Clock, SystemClock, Time};
+use crate::engine::News;
+
+/// Worker slots with counters of their own; workers beyond share the last one's.
+const SLOTS: usize = 64;
+const CHALLENGES: usize = 128;
+
+pub struct Zone {
+    /// Length of the keystore's `changes` that somebody here knows of.
+    pub changes_known: AtomicU64,
+    /// Who watches and schedules: a [`Claim`].
+    pub leader: Claim,
+    /// Challenge answers that may be asked for.
+    pub challenges_out: AtomicU64,
+    counters: [Slot; SLOTS],
+    challenges: [Cell<128>; CHALLENGES],
+    entries: usize,
+    first: [Entry; 0],
+}
+
+/// One entry's place in the zone.
+pub struct Entry {
+    pub claim: Claim,
+    pub news: Cell<{ News::LIMIT / 8 }>,
+}
+
+/// Counters of one worker slot, on cache lines of their own.
+#[repr(align(64))]
+struct Slot([AtomicU64; Counter::ALL.len()]);
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Counter {
+    Handshakes,
+    Held,
+    Refused,
+    OcspQueries,
+    OcspErrors,
+    CrlFetches,
+    Issued,
+    IssueErrors,
+    ReplacedRevoked,
+    ReplacedExpired,
+}
+
+impl Counter {
+    pub const ALL: [Counter; 10] = [
+        Counter::Handshakes,
+        Counter::Held,
+        Counter::Refused,
+        Counter::OcspQueries,
+        Counter::OcspErrors,
+        Counter::CrlFetches,
+        Counter::Issued,
+        Counter::IssueErrors,
+        Counter::ReplacedRevoked,
+        Counter::ReplacedExpired,
+    ];
+}
+
+/// Adds the zone of this cycle. It is never taken over by the next one (`noreuse`): an old worker
+/// can't write into another entry's record. The new one starts with the old one's news, by name.
+pub fn add(cf: *mut ngx_conf_t, main: &mut MainConf) -> Result<(), String> {
+    let size = size_of::<Zone>() + main.entries.len() * size_of::<Entry>();
+    // nginx's slab allocator keeps a record for each page of 4096 bytes, and headers.
+    let mut name = ngx_str_t::from_static("ssl_cert_autofetch");
+    // SAFETY: valid cf; name is constant; the tag is our module's address.
+    let zone = unsafe {
+        let tag = (&raw mut OURS).cast::<c_void>();
+        ngx_shared_memory_add(cf, &raw mut name, size + size / 16 + 64 * 1024, tag)
+    };
+    if zone.is_null() {
+        return Err("ngx_shared_memory_add() failed".into());
+    }
+    // SAFETY: just made by nginx, which keeps it for the cycle, as it does main.
+    unsafe {
+        (*zone).noreuse = 1;
+        (*zone).init = Some(init);
+        (*zone).data = std::ptr::from_mut(main).cast();
+    }
+    main.zone = Some(zone);
+    Ok(())
+}
+
+trait Static {
+    fn from_static(text: &'static str) -> Self;
+}
+
+impl Static for ngx_str_t {
+    fn from_static(text: &'static str) -> ngx_str_t {
+        ngx_str_t { len: text.len(), data: text.as_ptr().cast_mut() }
+    }
+}
+
+/// The zone's memory exists: lay it out. `data` is our MainConf until then.
+unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, _old: *mut c_void) -> ngx_int_t {
+    guard(NGX_ERROR, || {
+        // SAFETY: nginx calls with the zone of add(), in one thread, before workers exist; ngx_cycle
+        // is still the old cycle. The slab gives zeroed memory, and all zeros is a valid Zone.
+        unsafe {
+            let main = &*(*zone).data.cast::<MainConf>();
+            let slab = (*zone).shm.addr.cast::<ngx_slab_pool_t>();
+            let size = size_of::<Zone>() + main.entries.len() * size_of::<Entry>();
+            let memory = ngx_slab_calloc(slab, size + 64).cast::<u8>();
+            if memory.is_null() {
+                let log = (*ngx_cycle).log;
+                ngx::ngx_log_error!(NGX_LOG_EMERG, log, "ssl_cert_autofetch: no shared memory");
+                return NGX_ERROR;
+            }
+            let aligned = memory.add(memory.align_offset(64)).cast::<Zone>();
+            (*aligned).entries = main.entries.len();
+            (*slab).data = aligned.cast();
+            if let Some(old) = old_conf() {
+                (*aligned).inherit(main, old);
+            }
+            NGX_OK
+        }
+    })
+}
+
+/// Our configuration in the cycle before this one, where that had our module.
+fn old_conf<'a>() -> Option<&'a MainConf> {
+    // SAFETY: ngx_cycle is the cycle before; a module that it knew has the same indexes again.
+    unsafe {
+        let cycle = ngx_cycle.as_ref()?;
+        let modules = std::slice::from_raw_parts(cycle.modules, cycle.modules_n);
+        if cycle.modules.is_null() || !modules.contains(&(&raw mut OURS)) {
+            return None;
+        }
+        Context::of_cycle(cycle)?.ours().as_ref()
+    }
+}
+
+impl Zone {
+    /// The zone of a configuration; None before its memory exists.
+    pub fn of(main: &MainConf) -> Option<&'static Zone> {
+        // SAFETY: the mapping lives as long as the cycle; a worker's last cycle never ends.
+        unsafe {
+            let slab = (*main.zone?).shm.addr.cast::<ngx_slab_pool_t>();
+            if slab.is_null() { None } else { (*slab).data.cast::<Zone>().as_ref() }
+        }
+    }
+
+    pub fn entry(&self, index: usize) -> &Entry {
+        assert!(index < self.entries, "entry of another configuration");
+        // SAFETY: init() allocated this many entries behind the header.
+        unsafe { &*self.first.as_ptr().add(index) }
+    }
+
+    fn inherit(&self, main: &MainConf, old_main: &MainConf) {
+        let Some(old) = Zone::of(old_main) else { return };
+        for (i, entry) in main.entries.iter().enumerate() {
+            if let Some(j) = old_main.entries.iter().position(|e| e.name == entry.name) {
+                self.entry(i).news.update(|bytes| *bytes = old.entry(j).news.read());
+            }
+        }
+        for counter in Counter::ALL {
+            self.counters[0].0[counter as usize].store(old.total(counter), Ordering::Relaxed);
+        }
+        for (new, old) in self.challenges.iter().zip(&old.challenges) {
+            new.update(|bytes| *bytes = old.read());
+        }
+        let out = old.challenges_out.load(Ordering::Relaxed);
+        self.challenges_out.store(out, Ordering::Relaxed);
+    }
+
+    /// Counts one; only by the event loop of the worker with this slot, so without a bus lock.
+    pub fn count(&self, slot: usize, counter: Counter) {
+        let place = &self.counters[slot.min(SLOTS - 1)].0[counter as usize];
+        place.store(place.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    pub fn total(&self, counter: Counter) -> u64 {
+        self.counters.iter().map(|s| s.0[counter as usize].load(Ordering::Relaxed)).sum()
+    }
+
+    pub fn news(&self, entry: usize) -> News {
+        serde_json::from_slice(&self.entry(entry).news.read()).unwrap_or_default()
+    }
+
+    pub fn change_news(&self, entry: usize, change: &mut dyn FnMut(&mut News)) {
+        self.entry(entry).news.update(|bytes| {
+            let mut news: News = serde_json::from_slice(bytes).unwrap_or_default();
+            change(&mut news);
+            news.seq += 1;
+            if let Some(error) = &mut news.last_error {
+                *error = crate::report::printable(error).chars().take(400).collect();
+            }
+            if let Ok(json) = serde_json::to_vec(&news) {
+                *bytes = json;
+            }
+        });
+    }
+
+    pub fn publish_challenge(&self, answer: &ChallengeAnswer, expires: Time) -> Result<(), String> {
+        let json = serde_json::to_vec(&(expires, answer)).map_err(|e| e.to_string())?;
+        let now = SystemClock.now(); // not nginx's: this is not the event loop
+        for cell in &self.challenges {
+            let mut taken = false;
+            cell.update(|bytes| {
+                let free = match parse_challenge(bytes) {
+                    None => true,
+                    Some((expires, other)) => expires < now || other == *answer,
+                };
+                if free && json.len() <= Cell::<128>::CAPACITY {
+                    bytes.clone_from(&json);
+                    taken = true;
+                }
+            });
+            if taken {
+                self.recount_challenges();
+                return Ok(());
+            }
+        }
+        Err(format!("more than {CHALLENGES} challenges at a time"))
+    }
+
+    pub fn withdraw_challenge(&self, answer: &ChallengeAnswer) {
+        for cell in &self.challenges {
+            cell.update(|bytes| {
+                if parse_challenge(bytes).is_some_and(|(_, other)| other == *answer) {
+                    bytes.clear();
+                }
+            });
+        }
+        self.recount_challenges();
+    }
+
+    pub fn find_challenge(
+        &self,
+        now: Time,
+        is_it: impl Fn(&ChallengeAnswer) -> bool,
+    ) -> Option<ChallengeAnswer> {
+        if self.challenges_out.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let live = self.challenges.iter().filter_map(|cell| parse_challenge(&cell.read()));
+        live.filter(|(expires, _)| now <= *expires).map(|(_, a)| a).find(is_it)
+    }
+
+    fn recount_challenges(&self) {
+        let out = self.challenges.iter().filter(|c| !c.is_empty()).count();
+        self.challenges_out.store(out as u64, Ordering::Relaxed);
+    }
+}
+
+fn parse_challenge(bytes: &[u8]) -> Option<(Time, ChallengeAnswer)> {
+    if bytes.is_empty() { None } else { serde_json::from_slice(bytes).ok() }
+}
+
+/// Something that one process of this nginx does for all: process id and deadline in one word.
+pub struct Claim(AtomicU64);
+
+impl Claim {
+    /// Claims it until `deadline`; true too when it is ours already. What a dead process holds,
+    /// or a late one, is nobody's.
+    pub fn take(&self, now: Time, deadline: Time) -> bool {
+        let ours = Claim::word(deadline);
+        let held = self.0.load(Ordering::Acquire);
+        let (pid, until) = ((held >> 32) as i32, (held & 0xffff_ffff) as i64);
+        let free = pid == 0 || pid == own_pid() || until < now.secs() || !is_alive(pid);
+        free && self.0.compare_exchange(held, ours, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Gives it up, if it is ours.
+    pub fn release(&self) {
+        let held = self.0.load(Ordering::Acquire);
+        if (held >> 32) as i32 == own_pid() {
+            let _ = self.0.compare_exchange(held, 0, Ordering::AcqRel, Ordering::Relaxed);
+        }
+    }
+
+    fn word(deadline: Time) -> u64 {
+        (own_pid() as u64) << 32 | (deadline.secs() as u64 & 0xffff_ffff)
+    }
+}
+
+fn own_pid() -> i32 {
+    std::process::id() as i32
+}
+
+fn is_alive(pid: i32) -> bool {
+    // SAFETY: signal 0 only asks.
+    unsafe { libc::kill(pid, 0) == 0 || *libc::__errno_location() != libc::ESRCH }
+}
+
+/// Bytes that are read whole or not at all: a sequence lock over words. Writers of a moment take
+/// turns; one that was killed in its turn is passed over.
+pub struct Cell<const WORDS: usize> {
+    /// Odd while somebody writes.
+    sequence: AtomicU64,
+    length: AtomicU64,
+    words: [AtomicU64; WORDS],
+}
+
+impl<const WORDS: usize> Cell<WORDS> {
+    pub const CAPACITY: usize = WORDS * 8;
+    /// A write takes a microsecond; a writer that takes this many tries of others is dead.
+    const PATIENCE: u32 = 200_000;
+
+    pub fn is_empty(&self) -> bool {
+        self.length.load(Ordering::Relaxed) == 0
+    }
+
+    pub fn read(&self) -> Vec<u8> {
+        for _ in 0..Self::PATIENCE {
+            let before = self.sequence.load(Ordering::Acquire);
+            if before & 1 == 0 {
+                let bytes = self.copy();
+                fence(Ordering::Acquire);
+                if self.sequence.load(Ordering::Relaxed) == before {
+                    return bytes;
+                }
+            }
+            std::hint::spin_loop();
+        }
+        Vec::new()
+    }
+
+    /// Changes the bytes; what is longer than the capacity is not taken.
+    pub fn update(&self, change: impl FnOnce(&mut Vec<u8>)) {
+        let turn = self.lock();
+        let mut bytes = self.copy();
+        change(&mut bytes);
+        if bytes.len() <= Self::CAPACITY {
+            for (place, chunk) in self.words.iter().zip(bytes.chunks(8)) {
+                let mut word = [0; 8];
+                word[..chunk.len()].copy_from_slice(chunk);
+                place.store(u64::from_ne_bytes(word), Ordering::Relaxed);
+            }
+            self.length.store(bytes.len() as u64, Ordering::Relaxed);
+        }
+        self.sequence.store(turn + 1, Ordering::Release);
+    }
+
+    /// Returns the odd number of our turn.
+    fn lock(&self) -> u64 {
+        let mut tries = 0;
+        loop {
+            let seen = self.sequence.load(Ordering::Relaxed);
+            tries += 1;
+            let ours = match seen & 1 {
+                0 => seen + 1,
+                _ if tries > Self::PATIENCE => seen + 2,
+                _ => {
+                    std::hint::spin_loop();
+                    continue;
+                }
+            };
+            if self
+                .sequence
+                .compare_exchange(seen, ours, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+            {
+                fence(Ordering::Release);
+                return ours;
+            }
+        }
+    }
+
+    fn copy(&self) -> Vec<u8> {
+        let length = (self.length.load(Ordering::Relaxed) as usize).min(Self::CAPACITY);
+        let words = self.words.iter().take(length.div_ceil(8));
+        let mut bytes: Vec<u8> =
+            words.flat_map(|w| w.load(Ordering::Relaxed).to_ne_bytes()).collect();
+        bytes.truncate(length);
+        bytes
+    }
+}

@@ -1,0 +1,191 @@
+//! How a responder is to behave: by default correctly, and each field is one way to go wrong.
+
+use std::time::Duration;
+
+use super::ocsp::Status;
+
+/// Everything a test can ask of the responder's answers, for all serials or for one.
+#[derive(Clone, Debug)]
+pub struct Behaviour {
+    /// Instead of the true status.
+    pub status: Option<Status>,
+    pub result: ResultCode,
+    /// Before the answer.
+    pub delay: Duration,
+    pub delivery: Delivery,
+    pub signer: Signer,
+    pub subject: Subject,
+    /// Seconds from now.
+    pub this_update: i64,
+    /// Seconds from now.
+    pub next_update: Option<i64>,
+    pub nonce: Nonce,
+    pub methods: Methods,
+    /// Further SingleResponses of the same issuer, by serial, put before what was asked for.
+    pub others: Vec<(String, Status)>,
+}
+
+/// OCSPResponseStatus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResultCode {
+    Successful = 0,
+    MalformedRequest = 1,
+    InternalError = 2,
+    TryLater = 3,
+    SigRequired = 5,
+    Unauthorized = 6,
+}
+
+/// How the answer travels.
+#[derive(Clone, Debug)]
+pub enum Delivery {
+    Whole,
+    /// Reads the request and never answers.
+    Never,
+    /// Closes the connection instead of answering.
+    Close,
+    /// A byte at a time, with this pause after each.
+    Drip(Duration),
+    /// 200 and the right content type, but not DER.
+    Garbage,
+    /// The DER ends after half of it (the HTTP answer is whole).
+    Truncated,
+    /// Content-Length promises the whole; half is sent, then the connection ends.
+    Cut,
+    /// So many zero bytes after the DER.
+    Oversized(usize),
+    /// An HTTP status, without an OCSP body.
+    Http(u16),
+    /// 302 to there.
+    Redirect(String),
+    /// These bytes, whatever was asked: see `Responder::last_answer`.
+    Replay(Vec<u8>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Signer {
+    /// The CA itself; its certificate is not in the answer.
+    Issuer,
+    /// The CA itself, with one bit of the signature wrong.
+    BrokenSignature,
+    /// A CA that has the issuer's name and nothing else; its certificate is in the answer.
+    OtherCa,
+    /// A certificate of the issuer's.
+    Delegate(Delegate),
+}
+
+/// A delegated signer; the default is a correct one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delegate {
+    /// Has id-kp-OCSPSigning.
+    pub eku: bool,
+    pub expired: bool,
+    /// Issued by a CA that has the issuer's name and nothing else.
+    pub of_other_ca: bool,
+    /// Its certificate is in the answer.
+    pub sent: bool,
+}
+
+/// What certificate the answer is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    Asked,
+    /// The serial plus one.
+    OtherSerial,
+    /// Name and key hash of another issuer.
+    OtherIssuer,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nonce {
+    Echo,
+    Missing,
+    Wrong,
+}
+
+/// What is answered with 405.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Methods {
+    Both,
+    GetOnly,
+    PostOnly,
+}
+
+impl Default for Behaviour {
+    fn default() -> Behaviour {
+        Behaviour {
+            status: None,
+            result: ResultCode::Successful,
+            delay: Duration::ZERO,
+            delivery: Delivery::Whole,
+            signer: Signer::Issuer,
+            subject: Subject::Asked,
+            this_update: 0,
+            next_update: Some(3600),
+            nonce: Nonce::Echo,
+            methods: Methods::Both,
+            others: Vec::new(),
+        }
+    }
+}
+
+impl Default for Delegate {
+    fn default() -> Delegate {
+        Delegate { eku: true, expired: false, of_other_ca: false, sent: true }
+    }
+}
+
+impl Delivery {
+    pub fn words(&self) -> &'static str {
+        match self {
+            Delivery::Whole => "whole",
+            Delivery::Never => "never sent",
+            Delivery::Close => "closed instead",
+            Delivery::Drip(_) => "dripping",
+            Delivery::Garbage => "garbage instead",
+            Delivery::Truncated => "truncated",
+            Delivery::Cut => "cut",
+            Delivery::Oversized(_) => "oversized",
+            Delivery::Http(_) => "HTTP status instead",
+            Delivery::Redirect(_) => "redirect instead",
+            Delivery::Replay(_) => "replay instead",
+        }
+    }
+}
+
+impl Behaviour {
+    pub fn good() -> Behaviour {
+        Behaviour { status: Some(Status::Good), ..Behaviour::default() }
+    }
+
+    /// Revoked just now; the reason is CRLReason's number.
+    pub fn revoked(reason: Option<u8>) -> Behaviour {
+        let at = super::clock::now();
+        Behaviour { status: Some(Status::Revoked { reason, at }), ..Behaviour::default() }
+    }
+
+    pub fn unknown() -> Behaviour {
+        Behaviour { status: Some(Status::Unknown), ..Behaviour::default() }
+    }
+
+    pub fn result(result: ResultCode) -> Behaviour {
+        Behaviour { result, ..Behaviour::default() }
+    }
+
+    pub fn delivery(delivery: Delivery) -> Behaviour {
+        Behaviour { delivery, ..Behaviour::default() }
+    }
+
+    pub fn signer(signer: Signer) -> Behaviour {
+        Behaviour { signer, ..Behaviour::default() }
+    }
+
+    pub fn delayed(delay: Duration) -> Behaviour {
+        Behaviour { delay, ..Behaviour::default() }
+    }
+
+    /// Past its nextUpdate by this many seconds.
+    pub fn stale(by: i64) -> Behaviour {
+        Behaviour { this_update: -by - 3600, next_update: Some(-by), ..Behaviour::default() }
+    }
+}

@@ -1,0 +1,157 @@
+//! Certificate revocation lists: made on the spot, and served over HTTP.
+
+use std::sync::{Arc, Mutex};
+
+use openssl::hash::{MessageDigest, hash};
+
+use super::clock::now;
+use super::der;
+use super::ocsp::{self, Status};
+use super::pki::{Identity, hex, unhex};
+use super::ports::Port;
+use super::wire::{self, Exchange, Server};
+
+/// What a list is to say; the default is a correct, empty one.
+#[derive(Clone, Debug)]
+pub struct Crl {
+    /// By serial; what is not [`Status::Revoked`] is left out.
+    pub entries: Vec<(String, Status)>,
+    /// Seconds from now.
+    pub this_update: i64,
+    /// Seconds from now.
+    pub next_update: Option<i64>,
+    pub number: u32,
+    /// The URL in its IssuingDistributionPoint (critical), if it has one.
+    pub shard: Option<String>,
+    pub break_signature: bool,
+}
+
+/// Serves one list, which can be replaced at any time.
+pub struct CrlServer {
+    server: Server,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    der: Vec<u8>,
+    requests: Vec<wire::Request>,
+    /// How many of them were answered with 304.
+    unchanged: usize,
+}
+
+impl Default for Crl {
+    fn default() -> Crl {
+        Crl {
+            entries: Vec::new(),
+            this_update: -60,
+            next_update: Some(3600),
+            number: 1,
+            shard: None,
+            break_signature: false,
+        }
+    }
+}
+
+impl Crl {
+    pub fn revoking(serial: &str, reason: Option<u8>) -> Crl {
+        let entries = vec![(serial.into(), Status::Revoked { reason, at: now() - 60 })];
+        Crl { entries, ..Crl::default() }
+    }
+
+    pub fn sign(&self, issuer: &Identity) -> Vec<u8> {
+        let algorithm = ocsp::algorithm(issuer);
+        let name = issuer.cert.subject_name().to_der().expect("DER");
+        let mut tbs = vec![der::integer(&[1]), algorithm.clone(), name];
+        tbs.push(der::utc_time(now() + self.this_update));
+        tbs.extend(self.next_update.map(|t| der::utc_time(now() + t)));
+        let entries: Vec<_> = self.entries.iter().filter_map(entry).collect();
+        if !entries.is_empty() {
+            tbs.push(der::sequence(&entries));
+        }
+        tbs.push(der::explicit(0, &der::sequence(&self.extensions(issuer))));
+        let tbs = der::sequence(&tbs);
+        let mut signature = ocsp::sign(issuer, &tbs);
+        if self.break_signature {
+            *signature.last_mut().expect("a signature is not empty") ^= 1;
+        }
+        der::sequence(&[tbs, algorithm, der::bits(&signature)])
+    }
+
+    fn extensions(&self, issuer: &Identity) -> Vec<Vec<u8>> {
+        let mut extensions = Vec::new();
+        if let Some(id) = issuer.cert.subject_key_id() {
+            let value = der::sequence(&[der::implicit(0, id.as_slice())]);
+            extensions.push(der::extension("2.5.29.35", false, &value));
+        }
+        let number = der::integer(&self.number.to_be_bytes());
+        extensions.push(der::extension("2.5.29.20", false, &number));
+        if let Some(url) = &self.shard {
+            let names = der::explicit(0, &der::explicit(0, &der::implicit(6, url.as_bytes())));
+            extensions.push(der::extension("2.5.29.28", true, &der::sequence(&[names])));
+        }
+        extensions
+    }
+}
+
+impl CrlServer {
+    pub fn start(port: Port, der: Vec<u8>) -> CrlServer {
+        let shared = Arc::new(Mutex::new(Shared { der, ..Shared::default() }));
+        let state = shared.clone();
+        let handler = Arc::new(move |request: &wire::Request, exchange: &mut Exchange| {
+            let (der, tag, same) = state.lock().expect("lock").take(request);
+            let tag = format!("ETag: \"{tag}\"\r\n");
+            match same {
+                true => exchange.respond(304, "application/pkix-crl", &tag, b""),
+                false => exchange.respond(200, "application/pkix-crl", &tag, &der),
+            }
+        });
+        CrlServer { server: Server::start(port, handler), shared }
+    }
+
+    pub fn url_at(port: &Port) -> String {
+        format!("http://{}/list.crl", port.addr())
+    }
+
+    pub fn publish(&self, der: Vec<u8>) {
+        self.shared.lock().expect("lock").der = der;
+    }
+
+    pub fn requests(&self) -> Vec<wire::Request> {
+        self.shared.lock().expect("lock").requests.clone()
+    }
+
+    /// How many were answered with 304 Not Modified.
+    pub fn unchanged(&self) -> usize {
+        self.shared.lock().expect("lock").unchanged
+    }
+
+    pub fn down(&self) {
+        self.server.down();
+    }
+
+    pub fn up(&self) {
+        self.server.up();
+    }
+}
+
+impl Shared {
+    /// The list, its tag, and whether the client has it already.
+    fn take(&mut self, request: &wire::Request) -> (Vec<u8>, String, bool) {
+        self.requests.push(request.clone());
+        let tag = hex(&hash(MessageDigest::sha256(), &self.der).expect("digest"));
+        let same = request.header("if-none-match").is_some_and(|t| t.contains(&tag));
+        self.unchanged += usize::from(same);
+        (self.der.clone(), tag, same)
+    }
+}
+
+fn entry((serial, status): &(String, Status)) -> Option<Vec<u8>> {
+    let Status::Revoked { reason, at } = *status else { return None };
+    let mut parts = vec![der::integer(&unhex(serial)), der::utc_time(at)];
+    if let Some(reason) = reason {
+        let code = der::element(der::ENUMERATED, &[reason]);
+        parts.push(der::sequence(&[der::extension("2.5.29.21", false, &code)]));
+    }
+    Some(der::sequence(&parts))
+}

@@ -1,0 +1,197 @@
+//! A small HTTP/1.1 server for responders and hostile fixtures: each connection has a thread, and
+//! the handler owns the socket, so that it can also answer late, in part, or with nonsense.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::ports::Port;
+
+/// Answers requests until it is dropped.
+pub struct Server {
+    port: Port,
+    handler: Handler,
+    running: Mutex<Option<Running>>,
+}
+
+/// Whether the connection may be used for another request is the handler's answer.
+pub type Handler = Arc<dyn Fn(&Request, &mut Exchange) -> bool + Send + Sync>;
+
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub method: String,
+    pub target: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+/// The handler's side of a connection.
+pub struct Exchange {
+    stream: TcpStream,
+    stop: Arc<AtomicBool>,
+}
+
+struct Running {
+    stop: Arc<AtomicBool>,
+    acceptor: JoinHandle<()>,
+}
+
+impl Server {
+    pub fn start(port: Port, handler: Handler) -> Server {
+        let server = Server { port, handler, running: Mutex::new(None) };
+        server.up();
+        server
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// Closes the listening socket: connections are refused till [`Server::up`].
+    pub fn down(&self) {
+        let Some(running) = self.running.lock().expect("lock").take() else { return };
+        running.stop.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(self.port.addr());
+        let _ = running.acceptor.join();
+    }
+
+    pub fn up(&self) {
+        let mut running = self.running.lock().expect("lock");
+        if running.is_some() {
+            return;
+        }
+        let listener = TcpListener::bind(self.port.addr()).expect("bind() to the reserved port");
+        let stop = Arc::new(AtomicBool::new(false));
+        let (handler, stopped) = (self.handler.clone(), stop.clone());
+        let acceptor = std::thread::spawn(move || accept(listener, handler, stopped));
+        *running = Some(Running { stop, acceptor });
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.down();
+    }
+}
+
+impl Request {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
+    }
+}
+
+impl Exchange {
+    /// A whole answer; further header lines end with CRLF each.
+    pub fn respond(&mut self, status: u16, content_type: &str, more: &str, body: &[u8]) -> bool {
+        let head = head(status, content_type, more, body.len());
+        self.write(&[head.as_bytes(), body].concat())
+    }
+
+    /// The same, a byte at a time.
+    pub fn drip(&mut self, content_type: &str, body: &[u8], pause: Duration) -> bool {
+        let head = head(200, content_type, "", body.len());
+        self.write(head.as_bytes()) && body.iter().all(|b| self.write(&[*b]) && self.pause(pause))
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
+    }
+
+    /// Lets time pass; false if the server is stopped meanwhile.
+    pub fn pause(&self, time: Duration) -> bool {
+        let end = Instant::now() + time;
+        while !self.stop.load(Ordering::SeqCst) {
+            match end.checked_duration_since(Instant::now()) {
+                Some(left) if !left.is_zero() => std::thread::sleep(left.min(TICK)),
+                _ => return true,
+            }
+        }
+        false
+    }
+
+    /// Says nothing until the client gives up.
+    pub fn outlast(&mut self) {
+        let mut ignored = [0; 256];
+        while !matches!(self.read(&mut ignored), Some(0) | None) {}
+    }
+
+    /// As read(2); None on errors and if the server is stopped.
+    fn read(&mut self, buffer: &mut [u8]) -> Option<usize> {
+        while !self.stop.load(Ordering::SeqCst) {
+            match self.stream.read(buffer) {
+                Ok(n) => return Some(n),
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+
+    fn request(&mut self) -> Option<Request> {
+        let mut data = Vec::new();
+        let mut buffer = [0; 4096];
+        let head_end = loop {
+            if let Some(at) = data.windows(4).position(|w| w == b"\r\n\r\n") {
+                break at;
+            }
+            match self.read(&mut buffer)? {
+                0 => return None,
+                n => data.extend(&buffer[..n]),
+            }
+        };
+        let head = String::from_utf8_lossy(&data[..head_end]).into_owned();
+        let mut lines = head.split("\r\n");
+        let mut first = lines.next()?.split(' ');
+        let mut request = Request {
+            method: first.next()?.into(),
+            target: first.next()?.into(),
+            headers: lines
+                .filter_map(|l| l.split_once(':'))
+                .map(|(n, v)| (n.trim().into(), v.trim().into()))
+                .collect(),
+            body: data.split_off(head_end + 4),
+        };
+        let len = request.header("content-length").map_or(Some(0), |v| v.parse().ok())?;
+        while request.body.len() < len {
+            match self.read(&mut buffer)? {
+                0 => return None,
+                n => request.body.extend(&buffer[..n]),
+            }
+        }
+        Some(request)
+    }
+}
+
+fn accept(listener: TcpListener, handler: Handler, stop: Arc<AtomicBool>) {
+    for stream in listener.incoming() {
+        if stop.load(Ordering::SeqCst) {
+            return;
+        }
+        let Ok(stream) = stream else { continue };
+        let _ = stream.set_nodelay(true);
+        let _ = stream.set_read_timeout(Some(TICK));
+        let (handler, stop) = (handler.clone(), stop.clone());
+        std::thread::spawn(move || {
+            let mut exchange = Exchange { stream, stop };
+            while let Some(request) = exchange.request() {
+                let wants_more = request.header("connection") != Some("close");
+                if !handler(&request, &mut exchange) || !wants_more {
+                    break;
+                }
+            }
+            let _ = exchange.stream.shutdown(Shutdown::Both);
+        });
+    }
+}
+
+fn head(status: u16, content_type: &str, more: &str, len: usize) -> String {
+    format!(
+        "HTTP/1.1 {status} Lab\r\nContent-Type: {content_type}\r\n\
+         {more}Content-Length: {len}\r\n\r\n"
+    )
+}
+
+const TICK: Duration = Duration::from_millis(20);
