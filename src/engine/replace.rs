@@ -329,7 +329,8 @@ impl Attempt {
                 first.into_iter().for_each(|ca| cas.push_front(ca));
             }
         }
-        let before = pending.as_ref().and_then(|p| p.replaces.as_ref()).map(|r| r.since);
+        let before = pending.as_ref().and_then(|p| p.replaces.as_ref());
+        let before = before.filter(|r| Some(r.reason.as_str()) == why.reason()).map(|r| r.since);
         let since = match why.is_bad() {
             true => entry.news.bad_since.unwrap_or(now).min(before.unwrap_or(now)),
             false => now,
@@ -403,6 +404,8 @@ fn may_ask(
             format!("budget of {} in {} s is used up", ca.budget.count, ca.budget.window.as_secs()),
             Some(at),
         )),
+        // Its count is lost: a reason to begin a new one, none to refuse.
+        Err(KeystoreError::Damaged { .. }) => Ok(()),
         Err(error) => Err((error.to_string(), None)),
     }
 }
