@@ -6,12 +6,13 @@ use std::time::Duration;
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
 
+use super::attempt::Attempt;
 use super::backoff;
 use super::desk::{Desk, brief, is_good};
 use super::host::{Count, News};
 use super::job::{End, Next, patience};
 use super::ports::{Answer, Inquiry, NoAnswer};
-use super::replace::{Attempt, ReplaceJob, postpone};
+use super::replace::{ReplaceJob, postpone};
 use super::schedule::Why;
 use super::source::{Source, host_of};
 use crate::bundle::{Meta, Replaced};
