@@ -160,9 +160,9 @@ fn other_workers_and_hosts_serve_a_replacement_within_a_second() {
         assert_eq!(worker.decide(None), Decision::Serve, "{name}: the proof came with it");
     }
     assert_eq!(world.responder.queries().len(), 2);
-    let before = b.host.woken.load(SeqCst);
+    let before = b.host.woken();
     world.pass(&mut [&mut b, &mut c, &mut d], s(3));
-    assert_eq!(b.host.woken.load(SeqCst), before, "and then there is peace");
+    assert_eq!(b.host.woken(), before, "and then there is peace");
 }
 
 #[test]
@@ -241,6 +241,26 @@ fn a_renewal_that_fails_does_not_end_the_wait_for_a_check() {
 }
 
 #[test]
+fn a_revocation_that_cant_be_stored_counts_and_is_stored_later() {
+    let world = World::new();
+    let old = world.store(0x11);
+    world.responder.say(&old, &[Say::Revoked(Reason::Superseded)]);
+    let obstacle = world.dir().join("certs/shop.example/evidence.lock");
+    std::fs::create_dir(&obstacle).unwrap();
+    let mut worker = world.worker();
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    let told = worker.told();
+    assert_eq!(world.stored(), Some(world.cas[0].serial(1)));
+    assert_eq!(worker.decide(Some(told.finished[0])), Decision::Serve);
+    std::fs::remove_dir(&obstacle).unwrap();
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    let stored = world.keystore().evidence(&world.settings.name).unwrap();
+    assert!(stored.iter().any(|e| e.serial == old && e.is_revoked()));
+}
+
+#[test]
 fn damaged_notes_are_no_obstacle() {
     let world = World::new();
     let old = world.store(0x11);
@@ -291,8 +311,8 @@ fn a_crash_after_any_step_loses_no_key() {
             first.demand();
             for _ in 0..steps {
                 if first.desk.work_once().is_none() {
-                    let alarm = first.desk.board().next_alarm();
-                    alarm.map(|t| world.clock.advance(t.since(world.now())));
+                    let alarm = first.desk.board().next_alarm().unwrap_or(world.now());
+                    world.clock.advance(alarm.since(world.now()));
                 }
             }
             let over = first.desk.board().demanded(0).is_none();

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use openssl::pkey::PKey;
@@ -97,7 +97,8 @@ impl World {
             zone: Arc::clone(zone),
             id: zone.workers.fetch_add(1, SeqCst),
             exiting: AtomicBool::new(false),
-            woken: AtomicUsize::new(0),
+            woken: Mutex::default(),
+            bell: Condvar::new(),
             before_claim: Hook::default(),
             before_news: Hook::default(),
         });
@@ -292,7 +293,8 @@ pub struct FakeHost {
     pub zone: Arc<Zone>,
     pub id: usize,
     pub exiting: AtomicBool,
-    pub woken: AtomicUsize,
+    woken: Mutex<usize>,
+    bell: Condvar,
     /// Happens once, just before this worker claims something.
     pub before_claim: Hook,
     /// Happens once, when this worker reads the news.
@@ -300,6 +302,17 @@ pub struct FakeHost {
 }
 
 impl FakeHost {
+    /// How often it was woken.
+    pub fn woken(&self) -> usize {
+        *self.woken.lock().unwrap()
+    }
+
+    /// Waits until it is woken, or for a short while: the test's clock has to go on.
+    pub fn wait(&self) {
+        let woken = self.woken.lock().unwrap();
+        drop(self.bell.wait_timeout(woken, Duration::from_millis(10)).unwrap());
+    }
+
     /// The worker dies: what it claimed is free.
     pub fn die(&self) {
         self.zone.claim.lock().unwrap().take_if(|(id, _)| *id == self.id);
@@ -309,7 +322,8 @@ impl FakeHost {
 
 impl Host for FakeHost {
     fn wake(&self) {
-        self.woken.fetch_add(1, SeqCst);
+        *self.woken.lock().unwrap() += 1;
+        self.bell.notify_all();
     }
 
     fn news(&self, _entry: usize) -> News {
