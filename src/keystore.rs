@@ -55,6 +55,12 @@ impl Keystore {
         Ok(Keystore { dir: dir.to_owned(), owner })
     }
 
+    /// The keystore at `dir`, whether it can be opened now or not: a file system that is late is
+    /// found once it is there.
+    pub fn at(dir: &Path) -> Keystore {
+        Keystore::open(dir).unwrap_or_else(|_| Keystore { dir: dir.to_owned(), owner: None })
+    }
+
     pub fn dir(&self) -> &Path {
         &self.dir
     }
