@@ -45,6 +45,9 @@ impl Watch {
     /// Looks at everything that may have changed. Called every second, and when another worker
     /// has something to tell.
     pub fn look(&mut self, desk: &Desk) {
+        // A clock that was set back.
+        self.started = self.started.min(desk.now());
+        self.rescanned = self.rescanned.min(desk.now());
         let leads = desk.host.leads(desk.now());
         let took_over = leads && !self.led;
         self.led = leads;
