@@ -22,6 +22,8 @@ pub struct Config {
     pub module: bool,
     pub user: String,
     pub workers: usize,
+    /// `master_process off`: one process does everything.
+    pub single: bool,
     /// Of the error log.
     pub level: String,
     /// Main context, before `events`.
@@ -52,6 +54,7 @@ impl Config {
             module: true,
             user: "root".into(),
             workers: 1,
+            single: false,
             level: "info".into(),
             main: String::new(),
             events: "worker_connections 512;".into(),
@@ -108,7 +111,10 @@ impl Config {
             if let Some(status) = nginx.process.exited() {
                 panic!("nginx ended, {status}:\n{}{}", nginx.process.log(), nginx.error_log());
             }
-            nginx.worker_pids().len() >= nginx.config.workers
+            match nginx.config.single {
+                true => nginx.dir().join("nginx.pid").exists(),
+                false => nginx.worker_pids().len() >= nginx.config.workers,
+            }
         });
         nginx
     }
@@ -130,6 +136,9 @@ impl Config {
     fn text(&self) -> String {
         let Config { user, workers, level, main, events, extra, .. } = self;
         let mut text = String::new();
+        if self.single {
+            text += "master_process off;\n";
+        }
         if self.module {
             text += &format!("load_module {};\n", module());
         }
