@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use openssl::error::ErrorStack;
@@ -163,6 +164,12 @@ impl Client {
 
     pub fn connect(&self) -> Result<Connection, Refusal> {
         self.open().map_err(Refusal::of_network)?.handshake()
+    }
+
+    /// The same on a thread of its own.
+    pub fn connect_aside(&self) -> JoinHandle<Result<Connection, Refusal>> {
+        let client = self.clone();
+        std::thread::spawn(move || client.connect())
     }
 
     /// Connects and sends nothing yet.

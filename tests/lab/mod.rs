@@ -29,6 +29,7 @@ pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod responder;
+pub mod socket;
 pub mod stage;
 pub mod wire;
 

@@ -22,7 +22,7 @@ pub struct Config {
     pub module: bool,
     pub user: String,
     pub workers: usize,
-    /// `master_process off`: one process does everything.
+    /// One process does everything.
     pub single: bool,
     /// Of the error log.
     pub level: String,
@@ -71,6 +71,12 @@ impl Config {
 
     pub fn workers(mut self, count: usize) -> Config {
         self.workers = count;
+        self
+    }
+
+    /// `master_process off`
+    pub fn single(mut self) -> Config {
+        self.single = true;
         self
     }
 
@@ -255,6 +261,20 @@ impl Nginx {
     /// The lines of the error log that have this in them.
     pub fn log_lines(&self, part: &str) -> Vec<String> {
         self.error_log().lines().filter(|l| l.contains(part)).map(str::to_owned).collect()
+    }
+
+    /// Waits till a worker has ended in good order (level notice).
+    pub fn wait_exit(&self, worker: u32) {
+        let line = format!("worker process {worker} exited with code 0");
+        self.wait_log(&line, Duration::from_secs(15));
+    }
+
+    /// Panics if the log has what should never happen.
+    pub fn check_log(&self) {
+        for bad in ["exited on signal", "[alert]", "[emerg]", "[crit]", "panic", "open socket"] {
+            let lines = self.log_lines(bad);
+            assert!(lines.is_empty(), "{lines:#?}");
+        }
     }
 
     /// The first such line, as soon as there is one.

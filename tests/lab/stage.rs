@@ -1,6 +1,7 @@
 //! nginx with the module and a CA of its own; the test makes the configuration.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use super::Lab;
 use super::monitor::{LOCATIONS, Monitor};
@@ -37,5 +38,29 @@ impl Stage {
             lab.ca_block("lab", "budget 1000/1d;"),
             lab.http_port.addr(),
         )
+    }
+
+    /// One name, each of whose handshakes asks the responder; further lines of `http`.
+    pub fn asking(lab: &Lab, more: &str) -> String {
+        format!(
+            "ssl_cert_autofetch_check_interval 0; {more}\n\
+             server {{ listen {} ssl; server_name a.test; }}",
+            lab.tls_port.addr()
+        )
+    }
+
+    /// Revokes at the CA, by the key in the keystore.
+    pub fn revoke(&self, name: &str, reason: Option<u8>) {
+        let dir = self.nginx.keystore().join("certs").join(name).join("current");
+        let read = |file| fs::read(dir.join(file)).expect("a stored certificate");
+        let (cert, key) = (read("fullchain.pem"), read("privkey.pem"));
+        self.lab.pebble.revoke(&cert, &key, reason).expect("revoked");
+    }
+
+    /// A file of what clients trust.
+    pub fn roots(&self) -> PathBuf {
+        let path = self.nginx.dir().join("root.pem");
+        fs::write(&path, self.lab.pebble.root_pem()).expect("write");
+        path
     }
 }
