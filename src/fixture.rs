@@ -8,7 +8,7 @@ use openssl::bn::BigNum;
 use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
-use openssl::pkey::{PKey, Private};
+use openssl::pkey::{HasPublic, PKey, PKeyRef, Private};
 use openssl::x509::extension::{
     BasicConstraints, ExtendedKeyUsage, KeyUsage, SubjectAlternativeName,
 };
@@ -88,7 +88,7 @@ impl Identity {
         Identity { cert: self.certify(&spec, &key), key }
     }
 
-    pub fn certify(&self, spec: &Spec, key: &PKey<Private>) -> X509 {
+    pub fn certify<K: HasPublic>(&self, spec: &Spec, key: &PKeyRef<K>) -> X509 {
         let issuer = X509Name::from_der(&self.cert.subject_name().to_der().unwrap()).unwrap();
         build(spec, key, &issuer, &self.key)
     }
@@ -114,7 +114,12 @@ fn name(cn: &str) -> X509Name {
     name.build()
 }
 
-fn build(spec: &Spec, key: &PKey<Private>, issuer: &X509Name, signer: &PKey<Private>) -> X509 {
+fn build<K: HasPublic>(
+    spec: &Spec,
+    key: &PKeyRef<K>,
+    issuer: &X509Name,
+    signer: &PKey<Private>,
+) -> X509 {
     let mut cert = X509Builder::new().unwrap();
     cert.set_version(2).unwrap();
     let serial = BigNum::from_slice(&spec.serial.to_be_bytes()).unwrap();
