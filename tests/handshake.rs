@@ -143,8 +143,8 @@ fn other_protocols_get_what_nginx_says() {
     endless.resize(5 + 0x4000, 7);
     endless.extend_from_within(..);
     endless.extend_from_within(..);
-    let mut bad_extension = hello.clone();
-    *bad_extension.last_mut().expect("bytes") ^= 0xff;
+    let mut long_id = hello.clone();
+    long_id[43] = 200;
     let table: &[(&str, &[u8])] = &[
         ("plain HTTP", b"GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"),
         ("a bit of HTTP", b"GE"),
@@ -160,7 +160,7 @@ fn other_protocols_get_what_nginx_says() {
         ("half a ClientHello", &hello[..hello.len() / 2]),
         ("the head of one", &hello[..7]),
         ("no version", &version_0),
-        ("a bad extension", &bad_extension),
+        ("a session id of 200 bytes", &long_id),
         ("an endless one", &endless),
     ];
     for (what, bytes) in table {

@@ -79,13 +79,15 @@ impl Write for Catch {
     }
 }
 
-/// One TLS record as several that carry the same bytes (RFC 8446, 5.1).
-fn split(record: &[u8], size: usize) -> Vec<u8> {
-    let (head, content) = record.split_at(HEAD);
+/// The first TLS record as several that carry the same bytes (RFC 8446, 5.1); what comes after it,
+/// such as early data, as it is.
+fn split(bytes: &[u8], size: usize) -> Vec<u8> {
+    let (head, rest) = bytes.split_at(HEAD);
     let length = usize::from(u16::from_be_bytes([head[3], head[4]]));
-    assert_eq!(content.len(), length, "the ClientHello is one record");
+    let (content, rest) = rest.split_at(length);
     let piece = |p: &[u8]| [&head[..3], &(p.len() as u16).to_be_bytes(), p].concat();
-    content.chunks(size).flat_map(piece).collect()
+    let pieces: Vec<u8> = content.chunks(size).flat_map(piece).collect();
+    [&pieces, rest].concat()
 }
 
 /// Type, version, length.
