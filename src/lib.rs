@@ -4,6 +4,7 @@
 //! The adapter, `src/nginx.rs`, exists only with the feature `module`.
 //! Read [`manual`] for how the parts fit and why.
 #![deny(unsafe_code)]
+#![warn(clippy::unwrap_used, clippy::disallowed_methods)] // clippy.toml has the reasons
 
 pub mod bundle;
 pub mod ca;
