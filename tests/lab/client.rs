@@ -166,10 +166,16 @@ impl Client {
         self.open().map_err(Refusal::of_network)?.handshake()
     }
 
-    /// The same on a thread of its own.
+    /// [`Client::connect`] on a thread of its own.
     pub fn connect_aside(&self) -> JoinHandle<Result<Connection, Refusal>> {
         let client = self.clone();
         std::thread::spawn(move || client.connect())
+    }
+
+    /// [`Client::get`] of `/` on a thread of its own.
+    pub fn get_aside(&self) -> JoinHandle<Result<(Connection, String), Refusal>> {
+        let client = self.clone();
+        std::thread::spawn(move || client.get("/"))
     }
 
     /// Connects and sends nothing yet.
