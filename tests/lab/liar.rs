@@ -93,7 +93,7 @@ impl Liar {
         let issuer = root.issue(&Profile::authority("Liar's CA"));
         let responder = Responder::start(Port::reserve(), issuer.clone(), Source::Own);
         let port = Port::reserve();
-        let mut profile = Profile::server(&[]);
+        let mut profile = Profile::server(&["nobody.test"]);
         profile.ocsp_url = Some(responder.url());
         let state = Arc::new(State {
             url: format!("https://localhost:{port}"),
@@ -126,6 +126,12 @@ impl Liar {
     /// What clients of nginx trust.
     pub fn root_pem(&self) -> Vec<u8> {
         self.root.cert_pem()
+    }
+
+    /// A certificate that nobody ordered.
+    pub fn issue(&self, names: &[&str]) -> Identity {
+        let names = names.iter().map(|n| n.to_string()).collect();
+        self.state.issuer.issue(&Profile { names, ..self.state.profile.clone() })
     }
 
     /// From now on, in orders for this name.
