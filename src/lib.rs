@@ -25,6 +25,6 @@ pub mod report;
 pub mod settings;
 pub mod status;
 
-#[cfg(feature = "module")]
+#[cfg(all(feature = "module", not(test)))] // a test program has no nginx to link
 #[allow(unsafe_code)] // the adapter: nginx and OpenSSL are C
 mod nginx;

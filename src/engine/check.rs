@@ -11,6 +11,7 @@ use super::entry::Entry;
 use super::host::{Count, Working};
 use super::job::{Claim, End, Next, patience};
 use super::ports::{Answer, Inquiry, NoAnswer};
+use super::replace;
 use super::schedule::Why;
 use super::source::host_of;
 use crate::bundle::Bundle;
@@ -115,7 +116,12 @@ impl CheckJob {
         since: Option<Time>,
     ) -> Option<Next> {
         if let Err(error) = desk.reload(entry) {
-            fail(desk, entry, &NoAnswer { cause: error.to_string(), retry_after: None }, vec![]);
+            let cause = error.to_string();
+            if entry.is_bad(now) {
+                replace::give_up(desk, entry, &cause);
+            } else {
+                fail(desk, entry, &NoAnswer { cause, retry_after: None }, vec![]);
+            }
             return Some(Next::Done(End::Asked(now)));
         }
         desk.note_bad(entry, now);

@@ -35,6 +35,7 @@ pub struct MainConf {
     pub zone: Option<*mut ngx_shm_zone_t>,
     /// One eventfd for each worker slot: any worker's thread wakes them all.
     pub wakeups: Vec<OwnedFd>,
+    #[allow(clippy::vec_box)] // contexts hold their addresses
     pub listens: Vec<Box<listens::ServerHook>>,
     /// Set in worker processes only.
     pub worker: Option<*mut Worker>,

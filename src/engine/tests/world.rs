@@ -426,8 +426,6 @@ impl Responders for FakeResponder {
 pub enum Do {
     Fail(IssueError),
     Wait(Duration),
-    /// Issues at once.
-    Issue,
     /// Issues with a life of these seconds from [`NOW`].
     IssueFor(i64, i64),
     /// Issues for other names.
@@ -525,7 +523,6 @@ impl Ca for FakeCa {
                 order.state["polled"] = json!(true);
                 Progress::Wait(time)
             }
-            Some(Do::Issue) => Progress::Issued(self.issue(&request, &names, life)),
             Some(Do::IssueFor(begin, end)) => {
                 Progress::Issued(self.issue(&request, &names, (begin, end)))
             }
