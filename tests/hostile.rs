@@ -310,9 +310,10 @@ impl Hostile {
 
     /// One line in the log, the cause and a next attempt in the status, and nothing else new.
     fn check_failure(&self, what: &str, name: &str, serial: &str, kind: &str, cause: &str) {
-        let lines = self.nginx.log_lines(&format!("\"{name}\": {kind} failed: "));
+        let mark = format!("\"{name}\": {kind} failed: ");
+        let line = &self.nginx.wait_log(&mark, Duration::from_secs(5));
+        let lines = self.nginx.log_lines(&mark);
         assert_eq!(lines.len(), 1, "{what}: {lines:#?}");
-        let line = &lines[0];
         assert!(line.contains("[warn]") && line.contains(cause), "{what}: {line}");
         let seconds =
             line.rsplit_once(", next attempt in ").and_then(|(_, s)| s.strip_suffix(" s"));
