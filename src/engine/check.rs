@@ -134,10 +134,7 @@ impl CheckJob {
 
     fn need(&self, entry: &Entry, now: Time, since: Option<Time>) -> Need {
         if entry.is_bad(now) {
-            return match entry.news.next_issue {
-                Some(next) if now < next => Need::Nothing,
-                _ => Need::Replace,
-            };
+            return Need::Replace;
         }
         // An answer counts that was asked for after the demand, or by the worker that this job
         // has waited for: its query is shared.

@@ -554,3 +554,106 @@ fn working_is_shown_while_bad_is_replaced() {
     seen.dedup();
     assert_eq!(seen, [Working::Checking, Working::Replacing]);
 }
+
+#[test]
+fn an_order_that_the_ca_has_forgotten_is_begun_anew_at_once() {
+    let (world, _) = revoked();
+    world.cas[0].script(vec![Do::Wait(s(1))]);
+    let mut first = world.worker();
+    first.demand();
+    while world.cas[0].orders() == 0 {
+        first.desk.work_once();
+    }
+    first.host.die();
+    drop(first);
+    world.cas[0].script(vec![Do::Fail(refused(false, None))]);
+    let mut second = world.worker();
+    second.demand();
+    world.drive(&mut [&mut second]);
+    assert_eq!(world.stored(), Some(world.cas[0].serial(1)));
+    assert_eq!(world.cas[0].orders(), 2);
+    assert_eq!(second.told().count(Count::IssueError), 0, "nothing that counts has failed");
+}
+
+#[test]
+fn a_chain_that_has_grown_old_in_pending_is_replaced_at_once() {
+    let (mut world, _) = revoked();
+    world.settings.check = Check::Hard;
+    let first = world.cas[0].serial(1);
+    world.cas[0].script(vec![Do::IssueFor(-DAY, 600)]);
+    world.responder.say(&first, &[Say::Unknown]);
+    let mut worker = world.worker();
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    assert_eq!(world.stored(), Some(hex(0x11)));
+    world.clock.advance(s(3600));
+    worker.told();
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    let told = worker.told();
+    assert_eq!(world.stored(), Some(world.cas[0].serial(2)));
+    assert_eq!(worker.decide(Some(told.finished[0])), Decision::Serve);
+    assert_eq!(told.count(Count::IssueError), 0);
+}
+
+#[test]
+fn what_cant_be_stored_is_kept_and_no_other_ca_asked() {
+    let world = World::with(|w| w.settings.cas = vec!["one".into(), "two".into()]);
+    let entry = world.dir().join("certs/shop.example");
+    std::fs::create_dir_all(&entry).unwrap();
+    std::fs::write(entry.join("versions"), "in the way").unwrap();
+    let mut worker = world.worker();
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    assert_eq!((world.cas[0].orders(), world.cas[1].orders()), (1, 0));
+    assert!(worker.told().lines()[0].starts_with("ISSUE failed: \"one\": "));
+    std::fs::remove_file(entry.join("versions")).unwrap();
+    world.pass(&mut [&mut worker], s(15));
+    assert_eq!(world.stored(), Some(world.cas[0].serial(1)));
+    assert_eq!((world.cas[0].orders(), world.cas[1].orders()), (1, 0));
+}
+
+#[test]
+fn a_missing_name_is_served_unproven_to_who_waits_for_it() {
+    for (check, served) in [(Check::Soft, true), (Check::Hard, false)] {
+        let world = World::with(|w| {
+            w.settings.names.push("www.shop.example".into());
+            w.settings.check = check;
+        });
+        world.store(0x11);
+        world.responder.say(&world.cas[0].serial(1), &[Say::Unknown]);
+        let mut worker = world.worker();
+        world.pass(&mut [&mut worker], s(12));
+        assert_eq!(world.stored(), Some(hex(0x11)), "nobody waits");
+        world.clock.advance(s(60));
+        worker.demand();
+        world.drive(&mut [&mut worker]);
+        assert_eq!(world.stored() == Some(world.cas[0].serial(1)), served, "{check:?}");
+        assert_eq!(world.cas[0].orders(), 1);
+    }
+}
+
+#[test]
+fn what_is_revoked_while_its_renewal_is_being_proven() {
+    let world = World::with(|w| w.settings.check_interval = s(60));
+    let old = world.store_as(Spec { serial: 0x11, life: (-25 * DAY, 5 * DAY), ..Spec::default() });
+    let new = world.cas[0].serial(1);
+    world.responder.say(&new, &[Say::Nothing(None)]);
+    let mut worker = world.worker();
+    worker.look();
+    while !world.responder.queries().contains(&new) {
+        if worker.desk.work_once().is_none() {
+            world.clock.advance(s(1));
+        }
+    }
+    worker.told();
+    world.responder.say(&old, &[Say::Revoked(Reason::Superseded)]);
+    worker.desk.entry(0).evidence.clear();
+    std::fs::remove_file(world.dir().join("certs/shop.example/evidence.json")).unwrap();
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    assert_eq!(world.stored(), Some(new));
+    let told = worker.told();
+    assert_eq!(worker.decide(Some(told.finished[0])), Decision::Serve);
+    assert_eq!(worker.news().replaced.map(|r| r.reason).as_deref(), Some("superseded"));
+}

@@ -111,6 +111,15 @@ fn a_person_asks_for_another_one() {
     assert_eq!(world.stored(), Some(world.cas[0].serial(1)), "whatever the budget says");
     world.pass(&mut [&mut worker], s(60));
     assert_eq!(world.cas[0].orders(), 1, "once");
+
+    // Even where there was no other way left.
+    world.responder.say(&world.cas[0].serial(1), &[Say::Revoked(Reason::Superseded)]);
+    world.clock.advance(s(3600));
+    world.pass(&mut [&mut worker], s(60));
+    assert_eq!(world.cas[0].orders(), 1);
+    world.keystore().announce(&Change::Renew(world.settings.name.clone())).unwrap();
+    world.pass(&mut [&mut worker], s(5));
+    assert_eq!(world.stored(), Some(world.cas[0].serial(2)));
 }
 
 #[test]

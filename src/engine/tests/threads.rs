@@ -19,14 +19,19 @@ fn engine(world: &World) -> (Engine, Arc<FakeHost>) {
 }
 
 /// What is told until `is_it`, with the clock going on. The deadline only ends a test that fails.
-fn wait_for(world: &World, engine: &Engine, is_it: impl Fn(&Update) -> bool) -> Vec<Update> {
+fn wait_for(
+    world: &World,
+    engine: &Engine,
+    host: &FakeHost,
+    is_it: impl Fn(&Update) -> bool,
+) -> Vec<Update> {
     let mut all = Vec::new();
     for _ in 0..3000 {
         all.extend(engine.take_updates());
         if all.iter().any(&is_it) {
             return all;
         }
-        std::thread::sleep(Duration::from_millis(10));
+        host.wait();
         world.clock.advance(Duration::from_millis(10));
         engine.poke();
     }
@@ -38,11 +43,11 @@ fn revoked_is_replaced() {
     let world = World::new();
     let old = world.store(0x11);
     world.responder.say(&old, &[Say::Revoked(Reason::Superseded)]);
-    let (engine, _host) = engine(&world);
+    let (engine, host) = engine(&world);
     engine.start();
     engine.start(); // once is enough
     engine.demand(0);
-    wait_for(&world, &engine, |u| u.finished.is_some());
+    wait_for(&world, &engine, &host, |u| u.finished.is_some());
     assert_eq!(world.stored(), Some(world.cas[0].serial(1)));
     assert_eq!(world.cas[0].orders(), 1);
     assert!(engine.stop(Duration::from_secs(20)), "no thread is left");
@@ -54,9 +59,9 @@ fn revoked_is_replaced() {
 #[test]
 fn the_first_certificate_comes_by_itself() {
     let world = World::new();
-    let (engine, _host) = engine(&world);
+    let (engine, host) = engine(&world);
     engine.start();
-    wait_for(&world, &engine, |u| u.view.bundle.is_ok());
+    wait_for(&world, &engine, &host, |u| u.view.bundle.is_ok());
     assert!(engine.stop(Duration::from_secs(20)));
 }
 
