@@ -54,7 +54,7 @@ fn a_hostile_responder_changes_nothing() {
         assert_eq!(served.serial, soft_serial, "{what}");
         stage.check_refused(what, refused);
         for (name, serial) in [(&soft, &soft_serial), (&hard, &hard_serial)] {
-            stage.check_failure(what, name, serial, "CHECK", cause);
+            stage.check_failure(what, name, serial, "CHECK", cause, longest(what));
             // Until the next attempt nobody is asked, and nobody waits.
             let queries = stage.liar.responder.queries_for(serial).len();
             let again = stage.client(name).connect();
@@ -70,7 +70,7 @@ fn a_hostile_responder_changes_nothing() {
     assert_eq!(stage.nginx.log_lines("is revoked").len(), 0);
 
     stage.liar.responder.behave_well();
-    for (i, (what, ..)) in cases.iter().enumerate() {
+    for (i, (what, ..)) in cases.iter().enumerate().filter(|(_, c)| longest(c.0) < MINUTE) {
         for name in pair(i) {
             let serial = stage.monitor.serial(&name).expect("a certificate");
             let served =
@@ -84,27 +84,40 @@ fn a_hostile_responder_changes_nothing() {
     stage.nginx.check_log();
 }
 
+/// The longest time to the first next attempt, in seconds.
+fn longest(what: &str) -> u64 {
+    match what {
+        "malformedRequest" | "sigRequired" => MINUTE,
+        "tryLater" => 10,
+        _ => 6,
+    }
+}
+
+const MINUTE: u64 = 60;
+
 fn cases(liar: &Liar, other: &Identity) -> Vec<Case> {
     let about_other = |behaviour| replay(liar.responder.answer_about(&other.serial(), &behaviour));
     let revoked = Behaviour::revoked(Some(1));
     let signed = |signer| Behaviour { signer, ..revoked.clone() };
     let delegate = |delegate| Signer::Delegate(delegate);
     let good = Delegate::default;
-    let loops = liar.responder.url();
     vec![
         ("garbage", Behaviour::delivery(Delivery::Garbage), "not an OCSP response"),
         ("truncated", Behaviour::delivery(Delivery::Truncated), "not an OCSP response"),
         ("empty", replay(Vec::new()), "not an OCSP response"),
         ("more than DER", Behaviour::delivery(Delivery::Oversized(10)), "not an OCSP response"),
         ("oversized", Behaviour::delivery(Delivery::Oversized(1 << 20)), "larger than"),
-        ("cut", Behaviour::delivery(Delivery::Cut), "http://127.0.0.1"),
-        ("closed", Behaviour::delivery(Delivery::Close), "http://127.0.0.1"),
+        ("cut", Behaviour::delivery(Delivery::Cut), "source="),
+        ("closed", Behaviour::delivery(Delivery::Close), "source="),
         ("HTTP 403", Behaviour::delivery(Delivery::Http(403)), "HTTP status 403"),
         ("HTTP 404", Behaviour::delivery(Delivery::Http(404)), "HTTP status 404"),
         ("HTTP 500", Behaviour::delivery(Delivery::Http(500)), "HTTP status 500"),
         ("HTTP 503", Behaviour::delivery(Delivery::Http(503)), "HTTP status 503"),
-        ("a circle", Behaviour::delivery(Delivery::Redirect(loops)), "http://127.0.0.1"),
-        ("elsewhere", Behaviour::delivery(Delivery::Redirect("file:///etc/passwd".into())), ""),
+        (
+            "redirected to nobody",
+            Behaviour::delivery(Delivery::Redirect("http://127.0.0.1:1/".into())),
+            "source=",
+        ),
         ("malformedRequest", Behaviour::result(ResultCode::MalformedRequest), "malformedRequest"),
         ("internalError", Behaviour::result(ResultCode::InternalError), "internalError"),
         ("tryLater", Behaviour::result(ResultCode::TryLater), "tryLater"),
@@ -201,8 +214,9 @@ fn a_lying_ca_gets_nothing_served() {
         (Lie::OtherName, "lacks the name"),
         (Lie::OtherKey, "not for the key"),
         (Lie::Expired, "expired"),
+        // The clock of the CA may be right and ours wrong: waited for, no other is ordered.
         (Lie::Tomorrow, "not valid before"),
-        (Lie::SelfSigned, "self-signed"),
+        (Lie::SelfSigned, "not for the key"),
         (Lie::Unlinked, "lacks the issuer"),
         (Lie::LeafOnly, "lacks the issuer"),
         (Lie::ForClients, "not for servers"),
@@ -234,7 +248,8 @@ fn a_lying_ca_gets_nothing_served() {
 
         let refused = stage.client(&name).connect();
         stage.check_refused(&what, refused);
-        stage.check_failure(&what, &name, &serial, "ISSUE", cause);
+        let longest = if lie == Lie::Tomorrow { 3600 } else { 12 };
+        stage.check_failure(&what, &name, &serial, "ISSUE", cause, longest);
         let revoked = format!("\"{name}\": certificate serial={serial} is revoked (keyCompromise)");
         assert_eq!(stage.nginx.log_lines(&revoked).len(), 1, "{what}");
         let again = stage.client(&name).connect();
@@ -242,7 +257,7 @@ fn a_lying_ca_gets_nothing_served() {
         assert_eq!(stage.liar.orders_for(&name), 2, "{what}");
         stage.liar.lie_about(&name, Lie::Honest);
     }
-    for (lie, _) in table {
+    for (lie, _) in table.into_iter().filter(|(lie, _)| *lie != Lie::Tomorrow) {
         let new = stage.monitor.wait_valid(&name(lie));
         let served = stage.client(&name(lie)).connect().expect("handshake");
         assert_eq!(served.serial, new, "{lie:?}");
@@ -264,7 +279,7 @@ fn a_revoked_replacement_is_not_served() {
     stage.liar.responder.behave(Behaviour::revoked(Some(4)));
     let refused = stage.client("a.test").connect();
     stage.check_refused("revoked at once", refused);
-    stage.check_failure("revoked at once", "a.test", &old, "ISSUE", "revoked");
+    stage.check_failure("revoked at once", "a.test", &old, "ISSUE", "revoked", 12);
     stage.liar.responder.behave_well();
     stage.liar.responder.set_status(&old, Status::Revoked { reason: None, at: clock::now() });
     let new = stage.monitor.wait_valid("a.test");
@@ -309,7 +324,15 @@ impl Hostile {
     }
 
     /// One line in the log, the cause and a next attempt in the status, and nothing else new.
-    fn check_failure(&self, what: &str, name: &str, serial: &str, kind: &str, cause: &str) {
+    fn check_failure(
+        &self,
+        what: &str,
+        name: &str,
+        serial: &str,
+        kind: &str,
+        cause: &str,
+        longest: u64,
+    ) {
         let mark = format!("\"{name}\": {kind} failed: ");
         let line = &self.nginx.wait_log(&mark, Duration::from_secs(5));
         let lines = self.nginx.log_lines(&mark);
@@ -318,7 +341,7 @@ impl Hostile {
         let seconds =
             line.rsplit_once(", next attempt in ").and_then(|(_, s)| s.strip_suffix(" s"));
         let seconds = seconds.and_then(|s| s.parse::<u64>().ok()).expect("a next attempt");
-        assert!((1..=30).contains(&seconds), "{what}: {line}");
+        assert!((1..=longest).contains(&seconds), "{what}: {line}");
 
         let entry = self.monitor.entry(name);
         assert_eq!((&entry["serial"], &entry["version"]), (&serial.into(), &1.into()), "{what}");

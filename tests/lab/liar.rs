@@ -182,8 +182,7 @@ impl State {
         let identifiers = payload(request)["identifiers"].as_array().cloned().unwrap_or_default();
         let name = |i: &Value| i["value"].as_str().unwrap_or_default().to_owned();
         let names: Vec<String> = identifiers.iter().map(name).collect();
-        let lies = self.lies.lock().expect("lock").clone();
-        let lie = names.iter().find_map(|n| lies.get(n)).copied().unwrap_or_default();
+        let lie = self.lie_about(&names);
         let number = {
             let mut orders = self.orders.lock().expect("lock");
             orders.push(Order { names, lie, chain: None });
@@ -258,11 +257,12 @@ impl State {
     }
 
     fn deliver(&self, number: usize, mut answer: Reply) -> bool {
-        let Some(Order { chain: Some(chain), lie, .. }) = self.order(number) else {
+        let Some(Order { chain: Some(chain), names, .. }) = self.order(number) else {
             answer.status = 404;
             return answer.body("text/plain", b"");
         };
-        match lie {
+        // As it is now: an order that was not delivered may be when the lie is over.
+        match self.lie_about(&names) {
             Lie::PageForCertificate => answer.body("text/html", PAGE),
             Lie::Never => {
                 answer.exchange.outlast();
@@ -279,6 +279,11 @@ impl State {
             }
             _ => answer.body(CHAIN, &chain),
         }
+    }
+
+    fn lie_about(&self, names: &[String]) -> Lie {
+        let lies = self.lies.lock().expect("lock");
+        names.iter().find_map(|n| lies.get(n)).copied().unwrap_or_default()
     }
 
     fn old_chain(&self, name: &str) -> Option<Vec<u8>> {
