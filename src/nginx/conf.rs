@@ -37,6 +37,8 @@ pub struct MainConf {
     pub wakeups: Vec<OwnedFd>,
     #[allow(clippy::vec_box)] // contexts hold their addresses
     pub listens: Vec<Box<listens::ServerHook>>,
+    /// Entries whose timeout was lowered below `client_header_timeout`, and to what.
+    lowered: Vec<(String, Duration)>,
     /// Set in worker processes only.
     pub worker: Option<*mut Worker>,
 }
@@ -209,10 +211,8 @@ fn set_directive(cf: *mut ngx_conf_t) -> Result<(), String> {
         "ssl_cert_autofetch_status" => status::install(context),
         "ssl_cert_autofetch_ca" => return ca_block(cf, args[0], main),
         "ssl_cert_autofetch_keystore" => {
-            let full = args.first().map(|dir| full_name(cf, dir, 0)).transpose()?;
-            let args: Vec<&str> =
-                full.as_deref().into_iter().chain(args.iter().copied().skip(1)).collect();
-            return main.raw.set(name, &args);
+            main.raw.set(name, args)?;
+            main.raw.resolve_keystore(full_name(cf, args[0], 0)?.into());
         }
         "ssl_cert_autofetch_max_held" => return main.raw.set(name, args),
         _ => return server.raw.set(name, args),
@@ -324,6 +324,7 @@ fn merge_server(cf: *mut ngx_conf_t, outer: &SrvConf, own: &mut SrvConf) -> Resu
     if !own.raw.is_on() {
         return Ok(());
     }
+    directives::known_cas(&own.raw, main.raw.cas()).map_err(|e| format!("{e}{}", place(core)))?;
     if has_certificates(ssl) {
         return if written_here { Err(format!("{BOTH}{}", place(core))) } else { Ok(()) };
     }
@@ -334,7 +335,7 @@ fn merge_server(cf: *mut ngx_conf_t, outer: &SrvConf, own: &mut SrvConf) -> Resu
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut entry = directives::entry(&own.raw, &names, main.raw.cas())
         .map_err(|e| format!("{e}{}", place(core)))?;
-    lower_timeout(cf, &mut entry, core.client_header_timeout as u64);
+    lower_timeout(main, &mut entry, core.client_header_timeout as u64);
     own.entry = Some(add_entry(main, entry).map_err(|e| format!("{e}{}", place(core)))?);
     inject(cf, main, ssl)
 }
@@ -350,17 +351,25 @@ fn place(core: &nginx_sys::ngx_http_core_srv_conf_t) -> String {
 }
 
 /// A held handshake must end before nginx's own timer ends it.
-fn lower_timeout(cf: *mut ngx_conf_t, entry: &mut EntrySettings, header_timeout_ms: u64) {
+fn lower_timeout(main: &mut MainConf, entry: &mut EntrySettings, header_timeout_ms: u64) {
     let header_timeout = Duration::from_millis(header_timeout_ms);
-    if header_timeout.is_zero() || entry.timeout < header_timeout {
-        return;
+    if !header_timeout.is_zero() && entry.timeout >= header_timeout {
+        entry.timeout = header_timeout * 9 / 10;
+        main.lowered.push((entry.name.to_string(), entry.timeout));
     }
-    entry.timeout = header_timeout * 9 / 10;
+}
+
+/// One line for all: often one `client_header_timeout` in http{} is behind many.
+fn warn_of_lowered(cf: *mut ngx_conf_t, main: &MainConf) {
+    let Some((name, timeout)) = main.lowered.first() else { return };
+    let others = match main.lowered.len() - 1 {
+        0 => String::new(),
+        n => format!(" (and of {n} more)"),
+    };
     let text = format!(
-        "\"ssl_cert_autofetch_timeout\" of \"{}\" is not below \"client_header_timeout\", \
-         {} ms are used",
-        entry.name,
-        entry.timeout.as_millis()
+        "\"ssl_cert_autofetch_timeout\" of \"{name}\"{others} is not below \
+         \"client_header_timeout\", {} ms are used",
+        timeout.as_millis()
     );
     warn(cf, &text);
 }
@@ -435,6 +444,7 @@ fn finish(cf: *mut ngx_conf_t, main: &mut MainConf) -> Result<(), String> {
         return Ok(());
     }
     let entries: Vec<EntrySettings> = main.entries.iter().map(|e| (**e).clone()).collect();
+    warn_of_lowered(cf, main);
     for warning in directives::warnings(&entries, main.raw.cas()) {
         warn(cf, &warning);
     }
