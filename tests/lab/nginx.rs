@@ -125,6 +125,16 @@ impl Config {
         nginx
     }
 
+    /// Starts nginx, which is to end by itself and in failure; what it said.
+    pub fn start_in_vain(self, within: Duration) -> String {
+        self.write();
+        let log = self.dir().join("output.log");
+        let mut process = Process::start(self.command(), &log);
+        let status = wait_for("nginx to give up", within, || process.exited());
+        assert!(!status.success(), "nginx ended in success");
+        process.log()
+    }
+
     fn write(&self) {
         fs::write(self.dir().join("nginx.conf"), self.text()).expect("write nginx.conf");
     }
