@@ -18,8 +18,9 @@ use crate::keystore::{Keystore, KeystoreError};
 use crate::settings::Secret;
 
 impl Engine {
-    /// An engine with the real ports. Starts nothing yet. A keystore that is not there yet is
-    /// looked for again.
+    /// An engine with the real ports. Starts nothing yet. A keystore that is out of reach (a
+    /// folder above it is closed, a file system is not mounted) is each job's failure, with a
+    /// next attempt: a worker that did not start for it would take all other sites down too.
     pub fn with_network(plan: Plan, host: Arc<dyn Host>) -> Result<Engine, String> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let keystore = Keystore::at(&plan.keystore);

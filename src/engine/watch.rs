@@ -137,7 +137,15 @@ impl Watch {
 
     fn look_at(&self, desk: &Desk, index: usize, leads: bool) {
         let mut entry = desk.entry(index);
+        let now = desk.now();
+        let begun = self.started + first_delay(index, desk.plan.entries.len());
+        let may_begin = leads && !desk.host.exiting() && begun <= now;
         if !entry.loaded && desk.reload(&mut entry).is_err() {
+            // A job meets the same error, tells it and sets a next attempt.
+            let next = desk.host.news(index).next_issue;
+            if may_begin && next.is_none_or(|next| next <= now) {
+                desk.begin((index, Lane::Replace), now);
+            }
             return;
         }
         let news = desk.host.news(index);
@@ -146,9 +154,7 @@ impl Watch {
             desk.tell(&entry, vec![], vec![]);
         }
         desk.forget_the_future(&mut entry);
-        let now = desk.now();
-        let begun = self.started + first_delay(index, desk.plan.entries.len());
-        if !leads || desk.host.exiting() || now < begun {
+        if !may_begin {
             return;
         }
         self.tell_no_source(desk, &mut entry);

@@ -21,9 +21,10 @@ impl Keystore {
             }
         }
         make(dir, Mode::RWXU)?;
-        let root = Dir::open(dir, owner)?;
+        let mut root = Dir::open(dir)?;
         if let Some(owner) = owner {
             root.give_to(owner)?;
+            root = root.giving_to(owner);
         }
         for folder in [paths::CERTS, paths::ACCOUNTS, paths::CHALLENGES] {
             let folder = root.make(folder)?;

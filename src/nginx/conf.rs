@@ -210,10 +210,8 @@ fn set_directive(cf: *mut ngx_conf_t) -> Result<(), String> {
         "ssl_cert_autofetch_status" => status::install(context),
         "ssl_cert_autofetch_ca" => return ca_block(cf, args[0], main),
         "ssl_cert_autofetch_keystore" => {
-            let full = args.first().map(|dir| full_name(cf, dir, 0)).transpose()?;
-            let args: Vec<&str> =
-                full.as_deref().into_iter().chain(args.iter().copied().skip(1)).collect();
-            return main.raw.set(name, &args);
+            main.raw.set(name, args)?;
+            main.raw.resolve_keystore(full_name(cf, args[0], 0)?.into());
         }
         "ssl_cert_autofetch_max_held" => return main.raw.set(name, args),
         _ => return server.raw.set(name, args),
@@ -329,6 +327,7 @@ fn merge_server(cf: *mut ngx_conf_t, outer: &SrvConf, own: &mut SrvConf) -> Resu
     if !own.raw.is_on() {
         return Ok(());
     }
+    directives::known_cas(&own.raw, main.raw.cas()).map_err(|e| format!("{e}{}", place(core)))?;
     if has_certificates(ssl) {
         return if written_here { Err(format!("{BOTH}{}", place(core))) } else { Ok(()) };
     }

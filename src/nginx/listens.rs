@@ -131,20 +131,24 @@ fn lower_timeouts(cf: *mut ngx_conf_t, main: &mut MainConf, addresses: &[&ngx_ht
             lowest[entry] = lowest[entry].min(Duration::from_millis(timeout));
         }
     }
+    let mut lowered = Vec::new();
     for (entry, lowest) in main.entries.iter_mut().zip(lowest) {
-        if entry.timeout < lowest {
-            continue;
+        if lowest <= entry.timeout {
+            Arc::make_mut(entry).timeout = lowest * 9 / 10;
+            lowered.push((entry.name.to_string(), entry.timeout.as_millis()));
         }
-        let timeout = lowest * 9 / 10;
-        let text = format!(
-            "\"ssl_cert_autofetch_timeout\" of \"{}\" is not below the \"client_header_timeout\" \
-             of its listen's default server, {} ms are used",
-            entry.name,
-            timeout.as_millis()
-        );
-        conf::warn(cf, &text);
-        Arc::make_mut(entry).timeout = timeout;
     }
+    // One line for all: often one `client_header_timeout` in http{} is behind many.
+    let Some((name, timeout)) = lowered.first() else { return };
+    let others = match lowered.len() - 1 {
+        0 => String::new(),
+        n => format!(" (and of {n} more)"),
+    };
+    let text = format!(
+        "\"ssl_cert_autofetch_timeout\" of \"{name}\"{others} is not below the \
+         \"client_header_timeout\" of its listen's default server, {timeout} ms are used"
+    );
+    conf::warn(cf, &text);
 }
 
 fn entry_of(server: *mut ngx_http_core_srv_conf_t) -> Option<usize> {

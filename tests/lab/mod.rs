@@ -19,13 +19,18 @@ pub mod crl;
 pub mod der;
 pub mod http;
 pub mod jws;
+pub mod liar;
+pub mod monitor;
 pub mod nginx;
 pub mod ocsp;
+pub mod pace;
 pub mod pebble;
 pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod responder;
+pub mod socket;
+pub mod stage;
 pub mod wire;
 
 pub use answering::Source;
@@ -33,6 +38,8 @@ pub use behaviour::{Behaviour, Delegate, Delivery, Methods, Nonce, ResultCode, S
 pub use client::Client;
 pub use connection::{Connection, INTERNAL_ERROR, Refusal};
 pub use crl::{Crl, CrlServer};
+pub use liar::{Liar, Lie};
+pub use monitor::{LOCATIONS, Monitor};
 pub use nginx::{Config, Nginx};
 pub use ocsp::Status;
 pub use pebble::{Pebble, Settings};
@@ -40,6 +47,7 @@ pub use pki::{Identity, KeyType, Profile};
 pub use ports::Port;
 pub use process::{wait_for, wait_until};
 pub use responder::{Query, Responder};
+pub use stage::Stage;
 
 /// Pebble, a responder for what it issues, and the two ports where it expects nginx.
 pub struct Lab {
