@@ -26,6 +26,7 @@ pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod responder;
+pub mod site;
 pub mod wire;
 
 pub use answering::Source;
@@ -40,6 +41,7 @@ pub use pki::{Identity, KeyType, Profile};
 pub use ports::Port;
 pub use process::{wait_for, wait_until};
 pub use responder::{Query, Responder};
+pub use site::{Plan, Site, Stored};
 
 /// Pebble, a responder for what it issues, and the two ports where it expects nginx.
 pub struct Lab {
