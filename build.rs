@@ -25,7 +25,7 @@ mod module {
         println!("cargo::rerun-if-changed=build.rs");
         // OpenSSL keeps pointers to our callbacks and threads run our code: nginx's dlclose()
         // must not unmap us.
-        println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
+        println!("cargo::rustc-link-arg=-Wl,-z,nodelete");
         let features = env::var("DEP_NGINX_FEATURES").unwrap_or_default();
         for (feature, cfg) in [("quic", "nginx_quic"), ("pcre2", "nginx_regex")] {
             if features.split(',').any(|f| f == feature) {

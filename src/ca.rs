@@ -1,5 +1,9 @@
 //! Certificate authorities: a CSR in, a chain out, in steps that never wait.
 
+pub mod acme;
+pub mod csr;
+
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -51,6 +55,9 @@ pub enum IssueError {
     /// The CA answered with an error; the problem document is kept whole (RFC 7807).
     #[error("{what}: {problem}")]
     Refused { what: &'static str, problem: String, about_name: bool, retry_after: Option<Duration> },
+    /// The CA can't answer now (5xx, rate limit): the order stays as it is.
+    #[error("{what}: {problem}")]
+    Busy { what: &'static str, problem: String, retry_after: Option<Duration> },
     /// The CA broke its protocol.
     #[error("{what}: {cause}")]
     Protocol { what: &'static str, cause: String },
@@ -66,7 +73,9 @@ impl IssueError {
     /// The CA's own wish when to come back.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            IssueError::Refused { retry_after, .. } => *retry_after,
+            IssueError::Refused { retry_after, .. } | IssueError::Busy { retry_after, .. } => {
+                *retry_after
+            }
             _ => None,
         }
     }
@@ -78,13 +87,20 @@ impl IssueError {
 }
 
 /// An answer to a challenge, ready for the CA to see (RFC 8555 section 8.1).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChallengeAnswer {
     pub kind: Challenge,
     /// The host name being validated.
     pub name: String,
     pub token: String,
     pub key_authorization: String,
+}
+
+impl fmt::Debug for ChallengeAnswer {
+    /// Without the secret part.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ChallengeAnswer({:?} for {})", self.kind, self.name)
+    }
 }
 
 /// Where answers are put for the handlers of every worker (and, by the keystore, every host).

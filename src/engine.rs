@@ -1,152 +1,80 @@
 //! The engine carries decisions out: asks, fetches, checks, stores and publishes, on its own
 //! threads. The event loop talks to it by [`Engine::demand`] and [`Engine::take_updates`] only.
 
-use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use crate::keystore::{Keystore, KeystoreError};
 
-use crate::bundle::{Bundle, Defect, Replaced};
-use crate::ca::ChallengeAnswer;
-use crate::clock::Time;
-use crate::evidence::Evidence;
-use crate::facts::Serial;
-use crate::policy::Standing;
-use crate::report::Event;
-use crate::settings::{CaSettings, EntrySettings};
+mod backoff;
+mod board;
+mod budget;
+mod check;
+mod desk;
+mod entry;
+mod host;
+mod job;
+mod network;
+mod pool;
+mod ports;
+mod prove;
+mod replace;
+mod schedule;
+mod source;
+#[cfg(test)]
+mod tests;
+mod watch;
 
-/// What the engine works for: fixed for the life of a worker.
-pub struct Plan {
-    pub keystore: PathBuf,
-    pub cas: Vec<CaSettings>,
-    /// Entries are known by their index everywhere.
-    pub entries: Vec<Arc<EntrySettings>>,
+pub use host::{Count, Host, News, Plan, Update, View, Working};
+pub use ports::{Answer, Inquiry, NoAnswer, Ports, Responders};
+
+use desk::Desk;
+use pool::Pool;
+
+/// The engine of one worker.
+pub struct Engine {
+    desk: Arc<Desk>,
+    pool: Arc<Pool>,
 }
 
-/// The process around the engine: the nginx worker, or a test.
-pub trait Host: Send + Sync {
-    /// Makes the event loop call [`Engine::take_updates`] soon. Called from any thread.
-    fn wake(&self);
-
-    /// The news of an entry as all workers see them.
-    fn news(&self, entry: usize) -> News;
-
-    /// Changes the news of an entry and wakes the event loops of all workers.
-    fn publish(&self, entry: usize, change: &mut dyn FnMut(&mut News));
-
-    /// Claims the job of an entry among the workers of this nginx until `deadline`. A claim whose
-    /// deadline has passed, or whose process is gone, is nobody's. True too when it is ours already.
-    fn claim(&self, entry: usize, now: Time, deadline: Time) -> bool;
-
-    fn release(&self, entry: usize);
-
-    /// Whether this worker watches the keystore and does what nobody asked for (first issuance,
-    /// evidence, renewal). One worker at a time; asked every second, and so kept up.
-    fn leads(&self, now: Time) -> bool;
-
-    /// Length of `changes` that some worker of this nginx knows of; workers that have read less
-    /// read on.
-    fn changes_known(&self) -> u64;
-
-    /// Says that `changes` has this length, and wakes the engines of all workers.
-    fn set_changes_known(&self, length: u64);
-
-    /// Whether the worker is shutting down: begin nothing that no handshake waits for.
-    fn exiting(&self) -> bool;
-
-    /// Makes a challenge answer visible to the handlers of all workers.
-    fn publish_challenge(&self, answer: &ChallengeAnswer, expires: Time) -> Result<(), String>;
-
-    fn withdraw_challenge(&self, answer: &ChallengeAnswer);
-}
-
-/// The state of an entry that is shared by workers but not worth a place in the keystore.
-/// Lives in the shared zone as JSON of at most [`News::LIMIT`] bytes.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct News {
-    /// Grows with each change: tells apart what was seen already.
-    pub seq: u64,
-    /// After a failed check: when the next one is due; None: none failed.
-    pub next_check: Option<Time>,
-    pub check_failures: u32,
-    /// After a failed issuance: when the next one is due; None: none failed.
-    pub next_issue: Option<Time>,
-    pub issue_failures: u32,
-    pub last_error: Option<String>,
-    /// A job is under way: `checking` or `replacing`.
-    pub working: Option<Working>,
-    /// When the verified answer that made the certificate bad was there.
-    pub bad_since: Option<Time>,
-    pub replaced: Option<Replaced>,
-}
-
-impl News {
-    pub const LIMIT: usize = 1536;
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Working {
-    Checking,
-    Replacing,
-}
-
-/// All that the event loop needs to know about an entry.
-#[derive(Clone)]
-pub struct View {
-    pub bundle: Result<Arc<Bundle>, Defect>,
-    /// About this bundle's leaf.
-    pub evidence: Vec<Evidence>,
-    pub has_source: bool,
-    pub news: News,
-    /// Serial of the last certificate of this entry that was revoked: names the session context.
-    pub last_revoked: Option<Serial>,
-}
-
-impl View {
-    pub fn standing(&self) -> Standing<'_> {
-        Standing {
-            certificate: self.bundle.as_ref().map(|b| &b.facts),
-            evidence: &self.evidence,
-            has_source: self.has_source,
-            next_check: self.news.next_check,
-            next_issue: self.news.next_issue,
-        }
-    }
-}
-
-/// News for the event loop.
-pub struct Update {
-    pub entry: usize,
-    pub view: Arc<View>,
-    /// A job that handshakes may have waited for is over; its query was asked at this time, and
-    /// its answer counts as fresh for them. They are decided now, whatever it brought.
-    pub finished: Option<Time>,
-    /// For the log, in order.
-    pub events: Vec<Event>,
-    /// For the counters of the status.
-    pub counts: Vec<Count>,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Count {
-    OcspQuery,
-    OcspError,
-    CrlFetch,
-    Issued,
-    IssueError,
-    ReplacedRevoked,
-    ReplacedExpired,
-}
-
-// STUB
-pub struct Engine;
 impl Engine {
-    pub fn with_network(_: Plan, _: Arc<dyn Host>) -> Result<Engine, String> { Ok(Engine) }
-    pub fn start(&self) {}
-    pub fn demand(&self, _: usize) {}
-    pub fn poke(&self) {}
-    pub fn take_updates(&self) -> Vec<Update> { vec![] }
-    pub fn stop(&self, _: std::time::Duration) -> bool { true }
+    /// Starts nothing yet. The keystore has to be there.
+    pub fn new(plan: Plan, host: Arc<dyn Host>, ports: Ports) -> Result<Engine, KeystoreError> {
+        let keystore = Keystore::open(&plan.keystore)?;
+        Ok(Engine::of(Desk::new(plan, host, ports, keystore)))
+    }
+
+    fn of(desk: Desk) -> Engine {
+        let desk = Arc::new(desk);
+        let pool = Arc::new(Pool::new(Arc::clone(&desk)));
+        Engine { desk, pool }
+    }
+
+    /// Starts the threads that are always there. They, and those that they start, inherit the
+    /// caller's signal mask: block all signals around this call.
+    pub fn start(&self) {
+        self.pool.start();
+    }
+
+    /// A handshake waits for this entry: a job begins, unless one runs already. Its end comes as
+    /// [`Update::finished`]. For the event loop: never blocks.
+    pub fn demand(&self, entry: usize) {
+        self.desk.demand(entry);
+    }
+
+    /// Another worker has something to tell. For the event loop: never blocks.
+    pub fn poke(&self) {
+        self.pool.poke();
+    }
+
+    /// What happened, in order. For the event loop: never blocks.
+    pub fn take_updates(&self) -> Vec<Update> {
+        self.desk.board().take_updates()
+    }
+
+    /// At the worker's exit: begins nothing any more, and waits a little for what is under way.
+    /// True when no thread is left.
+    pub fn stop(&self, patience: Duration) -> bool {
+        self.pool.stop(patience)
+    }
 }

@@ -1,5 +1,9 @@
 //! Verified evidence: what an OCSP responder or CRL said about one certificate, and what it is worth.
 
+pub mod chain;
+pub mod ocsp;
+
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -100,23 +104,134 @@ impl Evidence {
         matches!(self.status, Status::Revoked { .. })
     }
 
-    /// Which of two answers about one certificate from one source stands: revoked beats good of
-    /// any age, unless the revocation was a hold that a newer answer lifts; else the newer one.
-    /// An unknown says nothing: it never replaces an answer that says something.
+    /// Which of two answers about one certificate from one source stands, in whatever order they
+    /// became known: several workers and hosts merge what they learn.
+    ///
+    /// A revocation beats any good or unknown of any age. A hold may be lifted (RFC 5280,
+    /// 5.3.1): between it and a good the newer one stands, as between two of a kind. An unknown
+    /// says nothing: it never replaces an answer that says something.
     pub fn newest(old: Evidence, new: Evidence) -> Evidence {
-        let newer = (new.this_update, new.checked_at) >= (old.this_update, old.checked_at);
-        match (&old.status, &new.status) {
-            (Status::Unknown, _) => new,
-            (_, Status::Unknown) => old,
-            (Status::Revoked { reason: Reason::CertificateHold, .. }, _) if newer => new,
-            (Status::Revoked { reason: Reason::CertificateHold, .. }, Status::Good) => old,
-            (Status::Revoked { .. }, Status::Good) => old,
-            (Status::Good, Status::Revoked { reason: Reason::CertificateHold, .. }) if !newer => {
-                old
+        let age = |e: &Evidence| (e.this_update, e.checked_at);
+        let newer = match age(&new).cmp(&age(&old)) {
+            Ordering::Less => false,
+            Ordering::Greater => true,
+            // At one moment: the careful one, whichever came first.
+            Ordering::Equal => new.is_revoked() || !old.is_revoked(),
+        };
+        match new.weight().cmp(&old.weight()) {
+            Ordering::Less => old,
+            Ordering::Greater => new,
+            Ordering::Equal if newer => new,
+            Ordering::Equal => old,
+        }
+    }
+
+    fn weight(&self) -> u8 {
+        match self.status {
+            Status::Unknown => 0,
+            Status::Good | Status::Revoked { reason: Reason::CertificateHold, .. } => 1,
+            Status::Revoked { .. } => 2,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// thisUpdate and checked_at in seconds.
+    fn evidence(status: &Status, this_update: i64, checked_at: i64) -> Evidence {
+        Evidence {
+            certificate: Fingerprint("f".into()),
+            serial: Serial("01".into()),
+            source: Source::Ocsp,
+            status: status.clone(),
+            this_update: Time::from_secs(this_update),
+            next_update: None,
+            checked_at: Time::from_secs(checked_at),
+            responder: "http://ocsp.example".into(),
+        }
+    }
+
+    fn revoked(reason: Reason) -> Status {
+        Status::Revoked { reason, at: Time::from_secs(1) }
+    }
+
+    #[test]
+    fn which_answer_stands() {
+        let (good, unknown) = (Status::Good, Status::Unknown);
+        let (hold, gone) = (revoked(Reason::CertificateHold), revoked(Reason::KeyCompromise));
+        let other = revoked(Reason::Superseded);
+        // The winner first: status, thisUpdate, checked_at.
+        let table = [
+            ((&good, 20, 20), (&good, 10, 10)),
+            ((&good, 10, 30), (&good, 10, 20)), // same answer, asked for again
+            ((&good, 20, 20), (&good, 10, 30)), // a lagging responder
+            ((&gone, 10, 10), (&good, 20, 20)), // of any age
+            ((&gone, 20, 20), (&good, 10, 10)),
+            ((&gone, 10, 10), (&hold, 20, 20)), // a hold can't soften what is final
+            ((&gone, 20, 20), (&hold, 10, 10)),
+            ((&gone, 20, 20), (&other, 10, 10)),
+            ((&gone, 10, 10), (&unknown, 20, 20)),
+            ((&good, 20, 20), (&hold, 10, 10)), // lifted
+            ((&good, 10, 30), (&hold, 10, 20)), // lifted within one thisUpdate
+            ((&hold, 20, 20), (&good, 10, 10)),
+            ((&hold, 10, 10), (&good, 10, 10)), // careful
+            ((&hold, 20, 20), (&hold, 10, 10)),
+            ((&hold, 10, 10), (&unknown, 20, 20)),
+            ((&good, 10, 10), (&unknown, 20, 20)),
+            ((&unknown, 20, 20), (&unknown, 10, 10)),
+        ];
+        for (winner, loser) in table {
+            let winner = evidence(winner.0, winner.1, winner.2);
+            let loser = evidence(loser.0, loser.1, loser.2);
+            for (old, new) in [(&winner, &loser), (&loser, &winner)] {
+                let stands = Evidence::newest(old.clone(), new.clone());
+                assert_eq!(stands, winner, "old {old:?} new {new:?}");
             }
-            (Status::Good, Status::Revoked { .. }) => new,
-            _ if newer => new,
-            _ => old,
+        }
+    }
+
+    #[test]
+    fn fresh_until_the_first_of_two() {
+        // checked_at, nextUpdate, interval, fresh until
+        let table = [
+            (100, None, 60, 160),
+            (100, Some(500), 60, 160),
+            (100, Some(130), 60, 130),
+            (100, Some(90), 60, 90), // accepted within the skew: fresh for nobody
+            (100, None, 0, 100),
+        ];
+        for (checked_at, next_update, interval, expected) in table {
+            let mut evidence = evidence(&Status::Good, 50, checked_at);
+            evidence.next_update = next_update.map(Time::from_secs);
+            let until = evidence.fresh_until(Duration::from_secs(interval));
+            assert_eq!(until, Time::from_secs(expected));
+        }
+    }
+
+    #[test]
+    fn reasons_have_the_names_of_rfc_5280() {
+        let table = [
+            (None, "unspecified"),
+            (Some(0), "unspecified"),
+            (Some(1), "keyCompromise"),
+            (Some(2), "cACompromise"),
+            (Some(3), "affiliationChanged"),
+            (Some(4), "superseded"),
+            (Some(5), "cessationOfOperation"),
+            (Some(6), "certificateHold"),
+            (Some(7), "unspecified"),
+            (Some(8), "removeFromCRL"),
+            (Some(9), "privilegeWithdrawn"),
+            (Some(10), "aACompromise"),
+            (Some(11), "unspecified"),
+            (Some(-1), "unspecified"),
+        ];
+        for (code, name) in table {
+            let reason = Reason::from_code(code);
+            assert_eq!(reason.as_str(), name);
+            assert_eq!(serde_json::to_string(&reason).unwrap(), format!("\"{name}\""));
         }
     }
 }

@@ -3,6 +3,12 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use x509_parser::asn1_rs::{FromDer, Oid, SequenceOf, oid};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::{DistributionPointName, GeneralName, ParsedExtension};
+use x509_parser::objects::{oid_registry, oid2abbrev};
+use x509_parser::time::ASN1Time;
+use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 use crate::clock::Time;
 
@@ -43,11 +49,49 @@ impl Serial {
     /// From big-endian bytes; leading zero bytes are dropped.
     pub fn from_bytes(bytes: &[u8]) -> Serial {
         let start = bytes.iter().position(|b| *b != 0).unwrap_or(bytes.len().saturating_sub(1));
-        Serial(bytes[start..].iter().map(|b| format!("{b:02x}")).collect())
+        Serial(hex(&bytes[start..]))
     }
 }
 
+/// The largest certificate that is read, in bytes: some twenty times what the largest real ones
+/// need.
+const MAX_SIZE: usize = 64 * 1024;
+const MAX_NAMES: usize = 1000;
+const MAX_URLS: usize = 32;
+const MAX_URL: usize = 2048;
+
+/// Why a certificate can't be read.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum FactsError {
+    #[error("certificate of {0} bytes is too large")]
+    TooLarge(usize),
+    #[error("not a certificate")]
+    Malformed,
+    #[error("certificate is followed by {0} bytes")]
+    Trailing(usize),
+    #[error("certificate with a malformed or repeated extension {0}")]
+    Extension(&'static str),
+    #[error("certificate with too many {0}")]
+    TooMany(&'static str),
+}
+
 impl CertFacts {
+    /// Reads a certificate in DER.
+    pub fn from_der(der: &[u8]) -> Result<CertFacts, FactsError> {
+        let certificate = parse(der)?;
+        Ok(CertFacts {
+            fingerprint: Fingerprint(hex(&openssl::sha::sha256(der))),
+            serial: Serial::from_bytes(certificate.raw_serial()),
+            not_before: time(certificate.validity().not_before),
+            not_after: time(certificate.validity().not_after),
+            names: names(&certificate)?,
+            issuer: distinguished_name(certificate.issuer()),
+            ocsp_urls: ocsp_urls(&certificate)?,
+            crl_urls: crl_urls(&certificate)?,
+            must_staple: must_staple(&certificate)?,
+        })
+    }
+
     /// Whether a client that asked for `name` (lower case) accepts this certificate (RFC 9525:
     /// a wildcard stands for the whole left-most label).
     pub fn covers(&self, name: &str) -> bool {
@@ -55,5 +99,367 @@ impl CertFacts {
         self.names
             .iter()
             .any(|san| san == name || san.strip_prefix("*.").is_some_and(|s| parent == Some(s)))
+    }
+}
+
+/// What a certificate may be used for (RFC 5280, 4.2.1.3, 4.2.1.9 and 4.2.1.12), and when.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Usage {
+    pub not_before: Time,
+    pub not_after: Time,
+    pub is_ca: bool,
+    /// Its key may make signatures other than on certificates and CRLs.
+    pub signs: bool,
+    /// id-kp-serverAuth, or no ExtendedKeyUsage at all.
+    pub server_auth: bool,
+    /// id-kp-OCSPSigning, by its own name: neither anyExtendedKeyUsage nor no extension will do.
+    pub ocsp_signing: bool,
+}
+
+impl Usage {
+    /// Reads a certificate in DER.
+    pub fn from_der(der: &[u8]) -> Result<Usage, FactsError> {
+        let certificate = parse(der)?;
+        let is_ca = match extension(&certificate, BASIC_CONSTRAINTS, "basicConstraints")? {
+            Some(ParsedExtension::BasicConstraints(constraints)) => constraints.ca,
+            _ => false,
+        };
+        let signs = match extension(&certificate, KEY_USAGE, "keyUsage")? {
+            Some(ParsedExtension::KeyUsage(usage)) => {
+                usage.digital_signature() || usage.non_repudiation()
+            }
+            _ => true,
+        };
+        let extended = match extension(&certificate, EXT_KEY_USAGE, "extKeyUsage")? {
+            Some(ParsedExtension::ExtendedKeyUsage(usage)) => Some(usage),
+            _ => None,
+        };
+        Ok(Usage {
+            not_before: time(certificate.validity().not_before),
+            not_after: time(certificate.validity().not_after),
+            is_ca,
+            signs,
+            server_auth: extended.is_none_or(|usage| usage.server_auth),
+            ocsp_signing: extended.is_some_and(|usage| usage.ocsp_signing),
+        })
+    }
+}
+
+fn parse(der: &[u8]) -> Result<X509Certificate<'_>, FactsError> {
+    if der.len() > MAX_SIZE {
+        return Err(FactsError::TooLarge(der.len()));
+    }
+    let (rest, certificate) = X509Certificate::from_der(der).map_err(|_| FactsError::Malformed)?;
+    if rest.is_empty() { Ok(certificate) } else { Err(FactsError::Trailing(rest.len())) }
+}
+
+const KEY_USAGE: Oid<'static> = oid!(2.5.29.15);
+const SUBJECT_ALT_NAME: Oid<'static> = oid!(2.5.29.17);
+const BASIC_CONSTRAINTS: Oid<'static> = oid!(2.5.29.19);
+const CRL_DISTRIBUTION_POINTS: Oid<'static> = oid!(2.5.29.31);
+const EXT_KEY_USAGE: Oid<'static> = oid!(2.5.29.37);
+const AUTHORITY_INFO_ACCESS: Oid<'static> = oid!(1.3.6.1.5.5.7.1.1);
+const TLS_FEATURE: Oid<'static> = oid!(1.3.6.1.5.5.7.1.24);
+const AD_OCSP: Oid<'static> = oid!(1.3.6.1.5.5.7.48.1);
+
+/// The extension, if there is one; what can't be read is an error, never "there is none".
+fn extension<'a, 'b>(
+    certificate: &'a X509Certificate<'b>,
+    oid: Oid<'static>,
+    what: &'static str,
+) -> Result<Option<&'a ParsedExtension<'b>>, FactsError> {
+    let found = certificate.tbs_certificate.get_extension_unique(&oid);
+    match found.map_err(|_| FactsError::Extension(what))?.map(|e| e.parsed_extension()) {
+        Some(ParsedExtension::ParseError { .. }) => Err(FactsError::Extension(what)),
+        other => Ok(other),
+    }
+}
+
+fn names(certificate: &X509Certificate) -> Result<Vec<String>, FactsError> {
+    let found = extension(certificate, SUBJECT_ALT_NAME, "subjectAltName")?;
+    let Some(ParsedExtension::SubjectAlternativeName(san)) = found else { return Ok(Vec::new()) };
+    if san.general_names.len() > MAX_NAMES {
+        return Err(FactsError::TooMany("names"));
+    }
+    // A name with anything but printable ASCII matches no host, and would disturb logs.
+    let usable = |name: &&str| name.bytes().all(|b| b.is_ascii_graphic());
+    let dns = san.general_names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some(*name).filter(usable),
+        _ => None,
+    });
+    Ok(dns.map(str::to_ascii_lowercase).collect())
+}
+
+fn ocsp_urls(certificate: &X509Certificate) -> Result<Vec<String>, FactsError> {
+    let found = extension(certificate, AUTHORITY_INFO_ACCESS, "authorityInfoAccess")?;
+    let Some(ParsedExtension::AuthorityInfoAccess(aia)) = found else { return Ok(Vec::new()) };
+    let ocsp = aia.accessdescs.iter().filter(|access| access.access_method == AD_OCSP);
+    urls(ocsp.map(|access| &access.access_location), "OCSP URLs")
+}
+
+/// URLs of whole distribution points only: one for some reasons only, or with a CRL issuer of its
+/// own (an indirect CRL), says nothing that could be verified with the certificate's issuer.
+fn crl_urls(certificate: &X509Certificate) -> Result<Vec<String>, FactsError> {
+    let found = extension(certificate, CRL_DISTRIBUTION_POINTS, "cRLDistributionPoints")?;
+    let Some(ParsedExtension::CRLDistributionPoints(points)) = found else {
+        return Ok(Vec::new());
+    };
+    let whole = points.points.iter().filter(|p| p.reasons.is_none() && p.crl_issuer.is_none());
+    let names = whole.filter_map(|point| match &point.distribution_point {
+        Some(DistributionPointName::FullName(names)) => Some(names),
+        _ => None,
+    });
+    urls(names.flatten(), "CRL URLs")
+}
+
+/// The http and https URLs among the names, each once. Others (ldap, mostly) are not for us.
+fn urls<'a>(
+    names: impl Iterator<Item = &'a GeneralName<'a>>,
+    what: &'static str,
+) -> Result<Vec<String>, FactsError> {
+    let mut urls: Vec<String> = Vec::new();
+    for name in names {
+        let GeneralName::URI(url) = name else { continue };
+        if !is_http(url) || urls.iter().any(|known| known == url) {
+            continue;
+        }
+        if urls.len() == MAX_URLS {
+            return Err(FactsError::TooMany(what));
+        }
+        urls.push((*url).to_string());
+    }
+    Ok(urls)
+}
+
+fn is_http(url: &str) -> bool {
+    let scheme = |s: &str| url.get(..s.len()).is_some_and(|u| u.eq_ignore_ascii_case(s));
+    url.len() <= MAX_URL
+        && url.bytes().all(|b| b.is_ascii_graphic())
+        && (scheme("http://") || scheme("https://"))
+}
+
+/// RFC 7633: TLS extension numbers; 5 is status_request.
+fn must_staple(certificate: &X509Certificate) -> Result<bool, FactsError> {
+    const WHAT: &str = "tlsFeature";
+    let found = certificate.tbs_certificate.get_extension_unique(&TLS_FEATURE);
+    let Some(found) = found.map_err(|_| FactsError::Extension(WHAT))? else { return Ok(false) };
+    match SequenceOf::<u16>::from_der(found.value) {
+        Ok(([], features)) => Ok(features.contains(&5)),
+        _ => Err(FactsError::Extension(WHAT)),
+    }
+}
+
+/// RFC 4514: the last RDN first; what has no string form as `#` and hex.
+fn distinguished_name(name: &X509Name) -> String {
+    let rdns: Vec<_> = name.iter_rdn().collect();
+    let rdn = |rdn: &&x509_parser::x509::RelativeDistinguishedName| {
+        rdn.iter().map(attribute).collect::<Vec<_>>().join("+")
+    };
+    rdns.iter().rev().map(rdn).collect::<Vec<_>>().join(",")
+}
+
+fn attribute(attribute: &AttributeTypeAndValue) -> String {
+    let oid = attribute.attr_type();
+    let key = oid2abbrev(oid, oid_registry()).map_or_else(|_| oid.to_id_string(), str::to_string);
+    match attribute.as_str() {
+        Ok(value) => format!("{key}={}", escaped(value)),
+        Err(_) => format!("{key}=#{}", hex(attribute.as_slice())),
+    }
+}
+
+fn escaped(value: &str) -> String {
+    let mut out = String::new();
+    let last = value.chars().count().saturating_sub(1);
+    for (i, c) in value.chars().enumerate() {
+        match c {
+            '"' | '+' | ',' | ';' | '<' | '>' | '\\' => out.extend(['\\', c]),
+            '#' if i == 0 => out.extend(['\\', c]),
+            ' ' if i == 0 || i == last => out.extend(['\\', c]),
+            c if c.is_control() => {
+                let mut bytes = [0; 4];
+                for b in c.encode_utf8(&mut bytes).bytes() {
+                    out.push_str(&format!("\\{b:02X}"));
+                }
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn time(t: ASN1Time) -> Time {
+    Time::from_secs(t.timestamp())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::der::{explicit, oid, seq, tlv, uri};
+    use crate::fixture::{DAY, Identity, Spec, at, root};
+
+    const AIA: &str = "1.3.6.1.5.5.7.1.1";
+    const CDP: &str = "2.5.29.31";
+    const FEATURE: &str = "1.3.6.1.5.5.7.1.24";
+
+    fn issue(extensions: &[(&str, bool, &[u8])]) -> Identity {
+        root("Root").issue(Spec { extensions, ..Spec::default() })
+    }
+
+    fn read(extensions: &[(&str, bool, &[u8])]) -> Result<CertFacts, FactsError> {
+        CertFacts::from_der(&issue(extensions).der())
+    }
+
+    fn access(method: &str, url: &str) -> Vec<u8> {
+        seq(&[&oid(method), &uri(url)])
+    }
+
+    fn point(urls: &[&str], rest: &[u8]) -> Vec<u8> {
+        let names: Vec<u8> = urls.iter().flat_map(|u| uri(u)).collect();
+        seq(&[&explicit(0, &explicit(0, &names)), rest])
+    }
+
+    #[test]
+    fn reads_what_is_there() {
+        let aia = seq(&[
+            &access("1.3.6.1.5.5.7.48.2", "http://ca.example/ca.der"),
+            &access("1.3.6.1.5.5.7.48.1", "ldap://ocsp.example"),
+            &access("1.3.6.1.5.5.7.48.1", "http://ocsp.example"),
+            &access("1.3.6.1.5.5.7.48.1", "HTTPS://ocsp2.example/a?b"),
+            &access("1.3.6.1.5.5.7.48.1", "http://ocsp.example"),
+            &access("1.3.6.1.5.5.7.48.1", "http://ocsp.example/a b"),
+        ]);
+        let reasons = tlv(0x81, &[6, 0x40]);
+        let cdp = seq(&[
+            &point(&["ldap://x", "http://crl.example/1"], &[]),
+            &point(&["http://crl.example/2"], &[]),
+            &point(&["http://crl.example/some-reasons"], &reasons),
+        ]);
+        let spec = Spec {
+            cn: "leaf",
+            serial: 0x00ab_0001,
+            names: &["Shop.Example", "*.shop.example"],
+            life: (-DAY, DAY),
+            extensions: &[
+                (AIA, false, &aia),
+                (CDP, false, &cdp),
+                (FEATURE, false, &[0x30, 3, 2, 1, 5]),
+            ],
+            ..Spec::default()
+        };
+        let leaf = root("Root").issue(spec);
+        let facts = CertFacts::from_der(&leaf.der()).unwrap();
+        assert_eq!(facts.fingerprint.0, hex(&openssl::sha::sha256(&leaf.der())));
+        assert_eq!(facts.serial.0, "ab0001");
+        assert_eq!((facts.not_before, facts.not_after), (at(-DAY), at(DAY)));
+        assert_eq!(facts.names, ["shop.example", "*.shop.example"]);
+        assert_eq!(facts.issuer, "CN=Root,O=Test\\, Inc.");
+        assert_eq!(facts.ocsp_urls, ["http://ocsp.example", "HTTPS://ocsp2.example/a?b"]);
+        assert_eq!(facts.crl_urls, ["http://crl.example/1", "http://crl.example/2"]);
+        assert!(facts.must_staple);
+        assert!(facts.covers("shop.example") && facts.covers("a.shop.example"));
+        assert!(!facts.covers("a.b.shop.example") && !facts.covers("other.example"));
+    }
+
+    #[test]
+    fn reads_what_is_not_there() {
+        let leaf = root("Root").issue(Spec { names: &[], usage: &[], ..Spec::default() });
+        let facts = CertFacts::from_der(&leaf.der()).unwrap();
+        assert!(facts.names.is_empty() && facts.ocsp_urls.is_empty() && facts.crl_urls.is_empty());
+        assert!(!facts.must_staple);
+        assert!(!read(&[(FEATURE, false, &[0x30, 3, 2, 1, 17])]).unwrap().must_staple);
+    }
+
+    #[test]
+    fn refuses_what_it_cannot_read() {
+        let der = issue(&[]).der();
+        let trailing = [&der[..], &[0]].concat();
+        let table: &[(&[u8], FactsError)] = &[
+            (&[], FactsError::Malformed),
+            (b"garbage", FactsError::Malformed),
+            (&der[..der.len() - 1], FactsError::Malformed),
+            (&trailing, FactsError::Trailing(1)),
+            (&[0x30; MAX_SIZE + 1], FactsError::TooLarge(MAX_SIZE + 1)),
+        ];
+        for (der, expected) in table {
+            assert_eq!(CertFacts::from_der(der).as_ref(), Err(expected));
+        }
+    }
+
+    #[test]
+    fn refuses_bad_extensions() {
+        let aia = seq(&[&access("1.3.6.1.5.5.7.48.1", "http://a")]);
+        let many: Vec<u8> = (0..=MAX_URLS)
+            .flat_map(|i| access("1.3.6.1.5.5.7.48.1", &format!("http://{i}")))
+            .collect();
+        let many = tlv(0x30, &many);
+        let names: Vec<u8> = (0..=MAX_NAMES).flat_map(|_| tlv(0x82, b"a.example")).collect();
+        let names = tlv(0x30, &names);
+        let bad = |what| FactsError::Extension(what);
+        type Row<'a> = (&'a [(&'a str, bool, &'a [u8])], FactsError);
+        let table: &[Row] = &[
+            (&[(AIA, false, b"junk")], bad("authorityInfoAccess")),
+            (&[(AIA, false, &aia), (AIA, false, &aia)], bad("authorityInfoAccess")),
+            (&[(AIA, false, &many)], FactsError::TooMany("OCSP URLs")),
+            (&[(CDP, false, b"junk")], bad("cRLDistributionPoints")),
+            (&[(FEATURE, false, b"junk")], bad("tlsFeature")),
+            (&[(FEATURE, false, &[0x30, 3, 2, 1, 5, 0])], bad("tlsFeature")),
+            (&[("2.5.29.17", false, b"junk")], bad("subjectAltName")),
+        ];
+        for (extensions, expected) in table {
+            assert_eq!(read(extensions).as_ref(), Err(expected), "{extensions:?}");
+        }
+        let spec =
+            Spec { names: &[], extensions: &[("2.5.29.17", false, &names)], ..Spec::default() };
+        let der = root("Root").issue(spec).der();
+        assert_eq!(CertFacts::from_der(&der), Err(FactsError::TooMany("names")));
+    }
+
+    #[test]
+    fn unprintable_names_are_left_out() {
+        let san = seq(&[&tlv(0x82, b"a\0.example"), &tlv(0x82, b"b.example")]);
+        let spec =
+            Spec { names: &[], extensions: &[("2.5.29.17", false, &san)], ..Spec::default() };
+        let facts = CertFacts::from_der(&root("Root").issue(spec).der()).unwrap();
+        assert_eq!(facts.names, ["b.example"]);
+    }
+
+    #[test]
+    fn usages() {
+        let usage = |spec| Usage::from_der(&root("Root").issue(spec).der()).unwrap();
+        let flags = |u: Usage| (u.is_ca, u.signs, u.server_auth, u.ocsp_signing);
+        let with = |usage| Spec { usage, ..Spec::default() };
+        let encipher: &[(&str, bool, &[u8])] = &[("2.5.29.15", true, &[3, 2, 5, 0x20])];
+        type Flags = (bool, bool, bool, bool);
+        let table: &[(Spec, Flags)] = &[
+            (with(&[]), (false, true, true, false)),
+            (with(&["serverAuth", "clientAuth"]), (false, true, true, false)),
+            (with(&["clientAuth"]), (false, true, false, false)),
+            (with(&["OCSPSigning"]), (false, true, false, true)),
+            (with(&["anyExtendedKeyUsage"]), (false, true, false, false)),
+            (Spec { extensions: encipher, ..with(&[]) }, (false, false, true, false)),
+            (Spec::ca("ca"), (true, false, true, false)),
+        ];
+        for (spec, expected) in table {
+            assert_eq!(flags(usage(*spec)), *expected, "{:?}", spec.usage);
+        }
+    }
+
+    #[test]
+    fn escapes_of_rfc_4514() {
+        let table = [
+            ("plain", "plain"),
+            ("a,b+c\"d\\e;f<g>", "a\\,b\\+c\\\"d\\\\e\\;f\\<g\\>"),
+            ("#a#", "\\#a#"),
+            (" a b ", "\\ a b\\ "),
+            ("a\nb", "a\\0Ab"),
+            ("", ""),
+        ];
+        for (value, expected) in table {
+            assert_eq!(escaped(value), expected);
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! The HTTP port: one request, one bounded answer. The network adapter is in `http/network.rs`.
 
+pub mod network;
+pub mod url;
+
 use std::time::Duration;
 
 /// A request. The body is empty for GET.

@@ -1,2 +1,118 @@
-pub struct Keystore;
-impl Keystore { pub fn create(_: &std::path::Path, _: Option<(u32, u32)>) -> Result<(), String> { Ok(()) } }
+//! The keystore: certificates, keys, evidence, orders and accounts in one folder that several
+//! workers, hosts and the command share.
+//!
+//! Every file is replaced, never edited, and every replacement happens under the lock that guards
+//! it, so that `kill -9` at any instant leaves the old file or the new one. What may be read
+//! without a lock says so by needing none. Everything here does disk I/O and some of it waits for
+//! a lock (two seconds at most): it belongs on the disk thread, never in the event loop. It asks
+//! no clock: the caller says what time it is.
+
+use std::path::{Path, PathBuf};
+
+use crate::settings::EntryName;
+
+mod account;
+mod challenge;
+mod changes;
+#[cfg(test)]
+mod crash_test;
+mod create;
+mod disk;
+mod error;
+mod evidence;
+mod ledger;
+mod lock;
+mod paths;
+mod pending;
+#[cfg(test)]
+mod testing;
+mod version;
+
+pub use account::AccountLock;
+pub use changes::{Change, Cursor};
+pub use error::KeystoreError;
+pub use lock::Lock;
+pub use pending::{Pending, Replacing};
+pub use version::{Committed, Loaded};
+
+use disk::{Dir, Owner};
+
+/// A handle of a keystore. It holds no file open: a folder that was replaced is seen.
+#[derive(Clone, Debug)]
+pub struct Keystore {
+    dir: PathBuf,
+    /// Whom new files are given to; None: they are ours anyway.
+    owner: Option<Owner>,
+}
+
+impl Keystore {
+    /// Opens the keystore that lies at `dir`. Nothing is created.
+    pub fn open(dir: &Path) -> Result<Keystore, KeystoreError> {
+        let there = Dir::open(dir, None)?.owner()?;
+        // Root (the command, a single process) works in a folder of the workers' user.
+        let is_root = rustix::process::geteuid().is_root();
+        let owner = (is_root && there.uid != 0).then_some(there);
+        Ok(Keystore { dir: dir.to_owned(), owner })
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The names of all entries, sorted. One may have no certificate yet.
+    pub fn entries(&self) -> Result<Vec<EntryName>, KeystoreError> {
+        let Some(certs) = self.root()?.enter(paths::CERTS)? else { return Ok(Vec::new()) };
+        let mut names: Vec<EntryName> =
+            certs.names()?.iter().filter_map(|n| paths::entry_of(n)).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    fn root(&self) -> Result<Dir, KeystoreError> {
+        Dir::open(&self.dir, self.owner)
+    }
+
+    /// The folder of an entry, if it has one.
+    fn entry(&self, name: &EntryName) -> Result<Option<Dir>, KeystoreError> {
+        let Some(certs) = self.root()?.enter(paths::CERTS)? else { return Ok(None) };
+        certs.enter(paths::entry(name))
+    }
+
+    /// The folder of an entry, made where it is missing.
+    fn make_entry(&self, name: &EntryName) -> Result<Dir, KeystoreError> {
+        self.root()?.make(paths::CERTS)?.make(paths::entry(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opens_only_what_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("none");
+        let error = Keystore::open(&missing).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("open() \"{}\" failed (2: No such file or directory)", missing.display())
+        );
+        assert!(error.may_pass());
+    }
+
+    #[test]
+    fn lists_entries() {
+        let (_dir, keystore) = testing::keystore();
+        assert_eq!(keystore.entries().unwrap(), []);
+        for name in ["b.example", "a.example"] {
+            keystore.make_entry(&testing::name(name)).unwrap();
+        }
+        for junk in ["Upper.example", ".hidden", "no name"] {
+            std::fs::create_dir(keystore.dir().join("certs").join(junk)).unwrap();
+        }
+        assert_eq!(
+            keystore.entries().unwrap(),
+            [testing::name("a.example"), testing::name("b.example")]
+        );
+    }
+}

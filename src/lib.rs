@@ -1,8 +1,8 @@
 //! An nginx module that never lets a server go on serving a bad certificate.
 //!
 //! This crate is the core: it decides, asks, fetches and stores, and knows nothing of nginx.
-//! The adapter, [`nginx`](../src/nginx.rs), exists only with the feature `module`.
-//! Read `src/manual/` for how the parts fit and why.
+//! The adapter, `src/nginx.rs`, exists only with the feature `module`.
+//! Read [`manual`] for how the parts fit and why.
 #![deny(unsafe_code)]
 
 pub mod bundle;
@@ -10,16 +10,20 @@ pub mod ca;
 pub mod client_hello;
 pub mod clock;
 pub mod directives;
+pub mod engine;
 pub mod evidence;
 pub mod facts;
+#[cfg(test)]
+mod fixture;
 pub mod http;
 pub mod keystore;
+pub mod manual;
+pub mod openssl_ffi;
 pub mod policy;
 pub mod report;
 pub mod settings;
 pub mod status;
 
-pub mod engine;
 #[cfg(feature = "module")]
 #[allow(unsafe_code)] // the adapter: nginx and OpenSSL are C
 mod nginx;

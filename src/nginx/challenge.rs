@@ -14,7 +14,9 @@ use nginx_sys::{
 use openssl::asn1::{Asn1Object, Asn1OctetString, Asn1Time};
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
-use openssl::ssl::{AlpnError, SslContext, SslMethod, SslSessionCacheMode, SslVerifyMode, SslVersion};
+use openssl::ssl::{
+    AlpnError, SslContext, SslMethod, SslSessionCacheMode, SslVerifyMode, SslVersion,
+};
 use openssl::x509::extension::SubjectAlternativeName;
 use openssl::x509::{X509, X509Extension, X509NameBuilder};
 
@@ -69,7 +71,11 @@ fn answer(request: &ngx_http_request_t) -> Option<Vec<u8>> {
 }
 
 /// Sends a short body; the result is for nginx to end the request with.
-pub fn respond(r: &mut ngx_http_request_t, body: &[u8], kind: &'static std::ffi::CStr) -> ngx_int_t {
+pub fn respond(
+    r: &mut ngx_http_request_t,
+    body: &[u8],
+    kind: &'static std::ffi::CStr,
+) -> ngx_int_t {
     let failed = nginx_sys::NGX_HTTP_INTERNAL_SERVER_ERROR as ngx_int_t;
     // SAFETY: a live request in the event loop; memory from its pool; every pointer checked.
     unsafe {

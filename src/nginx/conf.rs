@@ -18,7 +18,9 @@ use nginx_sys::{
 use super::http::{self, Context};
 use super::placeholder::Placeholder;
 use super::worker::Worker;
-use super::{NGX_CONF_ERROR, NGX_CONF_OK, NGX_ERROR, NGX_OK, challenge, guard, listens, status, zone};
+use super::{
+    NGX_CONF_ERROR, NGX_CONF_OK, NGX_ERROR, NGX_OK, challenge, guard, listens, status, zone,
+};
 use crate::directives::{self, DIRECTIVES, Directive, RawBlock, RawCa, RawMain};
 use crate::settings::EntrySettings;
 
@@ -275,10 +277,13 @@ pub unsafe extern "C" fn init_main_conf(cf: *mut ngx_conf_t, _conf: *mut c_void)
             (&mut *context.ours(), &*context.our_server(), &*context.ssl())
         };
         main.inherits_certificates = has_certificates(ssl);
-        or_refuse(cf, match server.raw.is_on() && main.inherits_certificates {
-            true => Err(BOTH.into()),
-            false => Ok(()),
-        })
+        or_refuse(
+            cf,
+            match server.raw.is_on() && main.inherits_certificates {
+                true => Err(BOTH.into()),
+                false => Ok(()),
+            },
+        )
     })
 }
 

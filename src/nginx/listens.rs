@@ -48,7 +48,9 @@ impl ServerHook {
         // SAFETY: the place holds null or a ServerHook put there by attach().
         unsafe {
             let ctx = SSL_get_SSL_CTX(ssl);
-            SSL_CTX_get_ex_data(ctx, HOOK_INDEX.load(Ordering::Relaxed)).cast::<ServerHook>().as_ref()
+            SSL_CTX_get_ex_data(ctx, HOOK_INDEX.load(Ordering::Relaxed))
+                .cast::<ServerHook>()
+                .as_ref()
         }
     }
 }

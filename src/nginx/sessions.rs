@@ -3,9 +3,9 @@
 //! the last revoked certificates of its listens), never random: workers, hosts and reloads agree.
 
 use nginx_sys::{
-    SSL, SSL_CTX, SSL_CTX_get_client_CA_list, SSL_CTX_set_session_id_context,
-    SSL_set_session_id_context, ngx_connection_t, ngx_cycle, ngx_http_core_srv_conf_t,
-    OPENSSL_sk_num, OPENSSL_sk_value, i2d_X509_NAME,
+    OPENSSL_sk_num, OPENSSL_sk_value, SSL, SSL_CTX, SSL_CTX_get_client_CA_list,
+    SSL_CTX_set_session_id_context, SSL_set_session_id_context, i2d_X509_NAME, ngx_connection_t,
+    ngx_cycle, ngx_http_core_srv_conf_t,
 };
 use openssl::sha::Sha256;
 

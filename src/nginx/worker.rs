@@ -118,7 +118,8 @@ impl Worker {
         unsafe {
             let connection = &*(*c).data.cast::<ngx_http_connection_t>();
             let address = &*connection.addr_conf;
-            let server = name.and_then(|n| find_server(address, n)).unwrap_or(address.default_server);
+            let server =
+                name.and_then(|n| find_server(address, n)).unwrap_or(address.default_server);
             (*Context::of_server(&*server).our_server()).entry
         }
     }
@@ -127,9 +128,10 @@ impl Worker {
     pub fn judge(&mut self, index: usize, name: Option<&str>) -> Option<Verdict> {
         let entry = &self.entries[index];
         let asker = Asker { name, waited_for: None };
-        let decision = entry.view.as_ref().map(|v| {
-            policy::decide(now(), &v.standing(), &entry.settings, asker)
-        });
+        let decision = entry
+            .view
+            .as_ref()
+            .map(|v| policy::decide(now(), &v.standing(), &entry.settings, asker));
         match decision {
             Some(Decision::Serve) => Some(Verdict::Serve),
             Some(Decision::Refuse(_)) => Some(Verdict::Refuse),
@@ -367,8 +369,7 @@ unsafe fn by_regex(
     names: &nginx_sys::ngx_http_virtual_names_t,
     name: &str,
 ) -> Option<*mut ngx_http_core_srv_conf_t> {
-    let mut text =
-        nginx_sys::ngx_str_t { len: name.len(), data: name.as_ptr().cast_mut() };
+    let mut text = nginx_sys::ngx_str_t { len: name.len(), data: name.as_ptr().cast_mut() };
     // SAFETY: nregex expressions at regex, compiled by nginx; no captures are asked for.
     unsafe {
         let all = (0..names.nregex).map(|i| &*names.regex.add(i));
@@ -393,7 +394,8 @@ pub unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         // SAFETY: nginx passes the new cycle; one thread.
         let (main, core, test) = unsafe {
             let Some(context) = Context::of_cycle(&*cycle) else { return NGX_OK };
-            let core = (*cycle).conf_ctx.add(ngx_core_module.index).read().cast::<ngx_core_conf_t>();
+            let core =
+                (*cycle).conf_ctx.add(ngx_core_module.index).read().cast::<ngx_core_conf_t>();
             (&mut *context.ours(), &*core, ngx_test_config != 0)
         };
         if main.entries.is_empty() || test {
@@ -435,7 +437,8 @@ pub unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
         // SAFETY: nginx passes the cycle; these globals are set before.
         let (process, context) = unsafe { (ngx_process, Context::of_cycle(&*cycle)) };
         // The cache manager and loader come here too, with the slot of worker 0.
-        if process != NGX_PROCESS_WORKER as ngx_uint_t && process != NGX_PROCESS_SINGLE as ngx_uint_t
+        if process != NGX_PROCESS_WORKER as ngx_uint_t
+            && process != NGX_PROCESS_SINGLE as ngx_uint_t
         {
             return NGX_OK;
         }
@@ -618,4 +621,3 @@ impl Worker {
         self.entries.iter().map(|e| (&*e.settings, e.view.as_deref()))
     }
 }
-

@@ -14,7 +14,7 @@ use super::conf::MainConf;
 use super::http::Context;
 use super::{NGX_ERROR, NGX_OK, guard, ngx_http_ssl_cert_autofetch_module as OURS};
 use crate::ca::ChallengeAnswer;
-use crate::clock::Time;
+use crate::clock::{Clock, SystemClock, Time};
 use crate::engine::News;
 
 /// Worker slots with counters of their own; workers beyond share the last one's.
@@ -209,7 +209,7 @@ impl Zone {
 
     pub fn publish_challenge(&self, answer: &ChallengeAnswer, expires: Time) -> Result<(), String> {
         let json = serde_json::to_vec(&(expires, answer)).map_err(|e| e.to_string())?;
-        let now = super::worker::now();
+        let now = SystemClock.now(); // not nginx's: this is not the event loop
         for cell in &self.challenges {
             let mut taken = false;
             cell.update(|bytes| {
@@ -313,10 +313,6 @@ impl<const WORDS: usize> Cell<WORDS> {
     /// A write takes a microsecond; a writer that takes this many tries of others is dead.
     const PATIENCE: u32 = 200_000;
 
-    pub fn sequence(&self) -> u64 {
-        self.sequence.load(Ordering::Acquire)
-    }
-
     pub fn is_empty(&self) -> bool {
         self.length.load(Ordering::Relaxed) == 0
     }
@@ -366,7 +362,10 @@ impl<const WORDS: usize> Cell<WORDS> {
                     continue;
                 }
             };
-            if self.sequence.compare_exchange(seen, ours, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            if self
+                .sequence
+                .compare_exchange(seen, ours, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
             {
                 fence(Ordering::Release);
                 return ours;

@@ -1,0 +1,122 @@
+//! ACME (RFC 8555), a client of it: `protocol acme`.
+//!
+//! Nothing here waits: [`AcmeCa`] does what can be done now and says when to come back. What it
+//! must not forget lies in the order that the caller stores, and in the account store. Everything
+//! that the CA says is checked before it is used.
+
+mod account;
+mod authorization;
+mod client;
+mod jws;
+mod order;
+mod problem;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use account::{Account, Accounts};
+pub use account::{AccountStore, Change, StoredAccount};
+use client::{Client, Failure, JSON, JSON_LIMIT, Post};
+use jws::Signed;
+
+use crate::ca::{Ca, ChallengeAnswer, Challenges, IssueError, Order, Progress};
+use crate::clock::Clock;
+use crate::http::url::target;
+use crate::http::{Http, Response};
+use crate::settings::CaSettings;
+
+/// One ACME CA of the configuration.
+pub struct AcmeCa {
+    settings: CaSettings,
+    host: String,
+    client: Client,
+    accounts: Accounts,
+    challenges: Arc<dyn Challenges>,
+    /// The answers that this process has published, by token.
+    published: Mutex<BTreeMap<String, ChallengeAnswer>>,
+}
+
+impl AcmeCa {
+    pub fn new(
+        settings: CaSettings,
+        http: Arc<dyn Http>,
+        clock: Arc<dyn Clock>,
+        accounts: Arc<dyn AccountStore>,
+        challenges: Arc<dyn Challenges>,
+    ) -> AcmeCa {
+        let host = target(&settings.url)
+            .map_or_else(|| settings.url.clone(), |t| format!("{}:{}", t.host, t.port));
+        AcmeCa {
+            host,
+            client: Client::new(http, clock, settings.url.clone(), settings.timeout),
+            accounts: Accounts::new(accounts),
+            challenges,
+            published: Mutex::default(),
+            settings,
+        }
+    }
+
+    /// Sends a request of the account. If the CA has lost the account, a new one is made first.
+    fn post(&self, what: &'static str, url: &str, payload: Vec<u8>) -> Result<Response, Failure> {
+        self.post_for(what, url, payload, JSON, JSON_LIMIT)
+    }
+
+    /// POST-as-GET (section 6.3).
+    fn get(&self, what: &'static str, url: &str) -> Result<Response, Failure> {
+        self.post(what, url, Vec::new())
+    }
+
+    fn post_for(
+        &self,
+        what: &'static str,
+        url: &str,
+        payload: Vec<u8>,
+        accept: &'static str,
+        limit: usize,
+    ) -> Result<Response, Failure> {
+        let account = self.account()?;
+        let by = Signed::ByAccount(&account.url);
+        let post = Post { what, url, by, payload, accept, limit };
+        match self.client.post(&account.key, &post) {
+            Err(Failure::Rejected(rejection)) if rejection.is("accountDoesNotExist") => {
+                self.accounts.drop_url(&self.settings, &account)?;
+                let account = self.account()?;
+                let by = Signed::ByAccount(&account.url);
+                self.client.post(&account.key, &Post { by, ..post })
+            }
+            Err(Failure::Rejected(rejection)) if rejection.is("unauthorized") => {
+                account::check(&self.client, &account)?;
+                Err(Failure::Rejected(rejection))
+            }
+            result => result,
+        }
+    }
+
+    fn account(&self) -> Result<Arc<Account>, IssueError> {
+        self.accounts.get(&self.settings, &self.client)
+    }
+}
+
+impl Ca for AcmeCa {
+    fn name(&self) -> &str {
+        &self.settings.name
+    }
+
+    fn host(&self) -> &str {
+        &self.host
+    }
+
+    fn step(&self, order: &mut Order) -> Result<Progress, IssueError> {
+        let result = order::step(self, order);
+        if result.is_err() {
+            // The next attempt reads the directory and the stored account again: what was wrong
+            // may have been mended there.
+            self.client.forget();
+            self.accounts.forget();
+        }
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! The proof of control over one name (RFC 8555 section 7.5 and 8).
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::AcmeCa;
+use super::client::{is_base64url, lock, parse};
+use super::problem::Problem;
+use crate::ca::{ChallengeAnswer, IssueError, Order};
+use crate::report::printable;
+use crate::settings::Challenge;
+
+/// One authorization of an order, and what we did about it.
+#[derive(Serialize, Deserialize)]
+pub struct Authorization {
+    url: String,
+    #[serde(default)]
+    answer: Option<Answer>,
+}
+
+/// The challenge that was chosen. The key authorization is not kept: it comes from the key.
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    /// Where the CA is told.
+    url: String,
+    name: String,
+    token: String,
+    /// The CA knows that it may look.
+    told: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    Pending,
+    Valid,
+}
+
+/// Section 7.1.4.
+#[derive(Deserialize)]
+struct AuthorizationObject {
+    identifier: Identifier,
+    status: String,
+    challenges: Vec<ChallengeObject>,
+}
+
+#[derive(Deserialize)]
+struct Identifier {
+    value: String,
+}
+
+/// Section 8. Unknown kinds of challenge may look different: only the type is certain.
+#[derive(Deserialize)]
+struct ChallengeObject {
+    #[serde(rename = "type")]
+    kind: String,
+    url: Option<String>,
+    status: Option<String>,
+    token: Option<String>,
+    error: Option<Value>,
+}
+
+const WHAT: &str = "authorization";
+
+/// A token is a part of a path and of a file name: RFC 8555 section 8 asks for base64url, and
+/// 22 characters or more.
+const LONGEST_TOKEN: usize = 128;
+
+impl Authorization {
+    pub fn new(url: String) -> Authorization {
+        Authorization { url, answer: None }
+    }
+
+    /// Asks how it stands. While it is pending, the answer to its challenge is public on return.
+    pub fn look(
+        &mut self,
+        ca: &AcmeCa,
+        order: &Order,
+    ) -> Result<(Standing, Option<Duration>), IssueError> {
+        let response = ca.get(WHAT, &self.url).map_err(|f| f.into_error(WHAT))?;
+        let object: AuthorizationObject = parse(WHAT, &response)?;
+        let name = object.identifier.value.to_ascii_lowercase();
+        if !belongs(&name, order) {
+            let cause = format!("for \"{}\", which was not asked for", printable(&name));
+            return Err(IssueError::Protocol { what: WHAT, cause });
+        }
+        let chosen = object.challenges.iter().find(|c| c.kind == kind(ca.settings.challenge));
+        let failed = chosen.is_some_and(|c| c.status.as_deref() == Some("invalid"));
+        match object.status.as_str() {
+            "valid" => {
+                self.withdraw(ca);
+                Ok((Standing::Valid, None))
+            }
+            "pending" if !failed => {
+                self.choose(ca, &object, chosen, name)?;
+                self.publish(ca)?;
+                Ok((Standing::Pending, ca.client.retry_after(&response)))
+            }
+            "pending" | "invalid" => Err(why_invalid(&object.challenges, chosen, &name)),
+            // expired, deactivated, revoked: the order can't become ready any more.
+            status => Err(IssueError::Refused {
+                what: WHAT,
+                problem: format!("{name}: {}", printable(status)),
+                about_name: true,
+                retry_after: None,
+            }),
+        }
+    }
+
+    /// Tells the CA that the answer is there, once. Whether that was done now.
+    pub fn tell(&mut self, ca: &AcmeCa) -> Result<bool, IssueError> {
+        const WHAT: &str = "challenge";
+        let Some(answer) = self.answer.as_mut().filter(|a| !a.told) else { return Ok(false) };
+        ca.post(WHAT, &answer.url, b"{}".to_vec()).map_err(|f| f.into_error(WHAT))?;
+        answer.told = true;
+        Ok(true)
+    }
+
+    /// Takes the answer back; nobody asks for it any more.
+    pub fn withdraw(&mut self, ca: &AcmeCa) {
+        let Some(answer) = self.answer.take() else { return };
+        let published = lock(&ca.published).remove(&answer.token);
+        // Published by another process, maybe one that crashed: the key tells what it was.
+        let published = published.or_else(|| answer.for_handlers(ca).ok());
+        if let Some(published) = published {
+            ca.challenges.withdraw(&published);
+        }
+    }
+
+    fn choose(
+        &mut self,
+        ca: &AcmeCa,
+        object: &AuthorizationObject,
+        chosen: Option<&ChallengeObject>,
+        name: String,
+    ) -> Result<(), IssueError> {
+        let broken = |cause| Err(IssueError::Protocol { what: WHAT, cause });
+        let Some(chosen) = chosen else {
+            let offered: Vec<_> = object.challenges.iter().map(|c| c.kind.as_str()).collect();
+            let offered = printable(&offered.join(", "));
+            let wanted = kind(ca.settings.challenge);
+            return broken(format!("{wanted} is not offered for \"{name}\", only {offered}"));
+        };
+        let token = chosen.token.as_deref().unwrap_or_default();
+        if !is_base64url(token, LONGEST_TOKEN) {
+            return broken(format!("unusable token \"{}\"", printable(token)));
+        }
+        let url = chosen.url.clone().unwrap_or_default();
+        ca.client.check_url(WHAT, &url)?;
+        let same = self.answer.as_ref().is_some_and(|a| a.token == token);
+        let told = same && self.answer.as_ref().is_some_and(|a| a.told)
+            || chosen.status.as_deref().is_some_and(|s| s != "pending");
+        if !same {
+            self.withdraw(ca);
+        }
+        self.answer = Some(Answer { url, name, token: token.to_owned(), told });
+        Ok(())
+    }
+
+    /// Once a process: after a restart the handlers know nothing.
+    fn publish(&self, ca: &AcmeCa) -> Result<(), IssueError> {
+        let Some(answer) = &self.answer else { return Ok(()) };
+        if lock(&ca.published).contains_key(&answer.token) {
+            return Ok(());
+        }
+        let published = answer.for_handlers(ca)?;
+        ca.challenges.publish(&published).map_err(|e| {
+            IssueError::Storage(format!("publishing a challenge for \"{}\": {e}", answer.name))
+        })?;
+        lock(&ca.published).insert(answer.token.clone(), published);
+        Ok(())
+    }
+}
+
+impl Answer {
+    fn for_handlers(&self, ca: &AcmeCa) -> Result<ChallengeAnswer, IssueError> {
+        Ok(ChallengeAnswer {
+            kind: ca.settings.challenge,
+            name: self.name.clone(),
+            token: self.token.clone(),
+            key_authorization: ca.account()?.key.key_authorization(&self.token),
+        })
+    }
+}
+
+fn kind(challenge: Challenge) -> &'static str {
+    match challenge {
+        Challenge::Http01 => "http-01",
+        Challenge::TlsAlpn01 => "tls-alpn-01",
+    }
+}
+
+/// Whether the order needs a proof for `name`: it is one of its names, what a wildcard stands on,
+/// or a domain above one, which section 7.1.3 leaves to the CA.
+fn belongs(name: &str, order: &Order) -> bool {
+    order.names.iter().any(|asked| {
+        asked.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    })
+}
+
+/// The CA's words about our challenge, or about any, if ours was not tried.
+fn why_invalid(
+    challenges: &[ChallengeObject],
+    chosen: Option<&ChallengeObject>,
+    name: &str,
+) -> IssueError {
+    const WHAT: &str = "challenge";
+    let error = chosen.into_iter().chain(challenges).find_map(|c| c.error.as_ref());
+    let problem = error.map(Problem::read).unwrap_or_default();
+    // The CA's own trouble says nothing about the name.
+    let about_name = !matches!(problem.kind.as_str(), "serverInternal" | "rateLimited");
+    let problem = format!("{name}: {}", problem.line());
+    IssueError::Refused { what: WHAT, problem, about_name, retry_after: None }
+}

@@ -1,0 +1,288 @@
+//! One order from newOrder to the certificate (RFC 8555 section 7.4 and 7.5).
+//!
+//! What lies in [`State`] is where things are, not how they stand: that the CA is asked at each
+//! step. So a step that a crash cut off can be done again.
+
+use std::time::Duration;
+
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::AcmeCa;
+use super::authorization::{Authorization, Standing};
+use super::client::{Failure, parse};
+use super::problem::Problem;
+use crate::ca::{IssueError, Order, Progress};
+use crate::clock::Time;
+use crate::http::Response;
+use crate::report::printable;
+
+/// What is remembered between two steps. Written to disk by the caller.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    /// Where the order is: the configuration may name another CA by now, which must not be asked
+    /// for it.
+    directory: String,
+    #[serde(flatten)]
+    state: State,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "lowercase")]
+enum State {
+    /// The CA has not heard of it.
+    #[default]
+    New,
+    /// The names are being validated.
+    Proving { order: String, undecided: Vec<Authorization>, pace: Pace },
+    /// Nothing is left for us to prove.
+    Finishing { order: String, pace: Pace },
+}
+
+/// How often the CA was asked, and since when.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Pace {
+    since: Time,
+    polls: u32,
+}
+
+/// Section 7.1.3.
+#[derive(Deserialize)]
+struct OrderObject {
+    status: String,
+    authorizations: Option<Vec<String>>,
+    finalize: Option<String>,
+    certificate: Option<String>,
+    error: Option<Value>,
+}
+
+/// A chain of a few certificates has 10 KB.
+const CHAIN_LIMIT: usize = 256 * 1024;
+const PEM_CHAIN: &str = "application/pem-certificate-chain";
+
+/// A CA may want to validate more than the names (a parent domain); not many more.
+const MORE_AUTHORIZATIONS: usize = 8;
+
+/// A validation that takes longer has been forgotten.
+const PROVING_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// Issuance may wait for a person.
+const FINISHING_LIMIT: Duration = Duration::from_secs(86400);
+
+/// Goes on with `order`, and leaves in it what has been reached, also in case of an error.
+pub fn step(ca: &AcmeCa, order: &mut Order) -> Result<Progress, IssueError> {
+    let mut state = resume(ca, &order.state)?;
+    let result = advance(ca, &mut state, order);
+    if let (Err(e), State::Proving { undecided, .. }) = (&result, &mut state) {
+        if e.order_is_dead() {
+            undecided.iter_mut().for_each(|a| a.withdraw(ca));
+        }
+    }
+    let saved = Saved { directory: ca.settings.url.clone(), state };
+    order.state = serde_json::to_value(&saved)
+        .map_err(|e| IssueError::Storage(format!("saving the order failed: {e}")))?;
+    result
+}
+
+fn resume(ca: &AcmeCa, saved: &Value) -> Result<State, IssueError> {
+    if saved.is_null() {
+        return Ok(State::New);
+    }
+    let broken = |cause| IssueError::Protocol { what: "saved order", cause };
+    let saved = Saved::deserialize(saved).map_err(|e| broken(printable(&e.to_string())))?;
+    if saved.directory != ca.settings.url {
+        return Err(broken(format!("it is at \"{}\"", printable(&saved.directory))));
+    }
+    Ok(saved.state)
+}
+
+fn advance(ca: &AcmeCa, state: &mut State, order: &Order) -> Result<Progress, IssueError> {
+    loop {
+        match state {
+            State::New => {
+                *state = place(ca, order)?;
+                // From here on the CA has an order: the caller saves where.
+                return Ok(Progress::Wait(Duration::ZERO));
+            }
+            State::Proving { order: url, undecided, pace } => {
+                if let Some(wait) = prove(ca, order, undecided, pace)? {
+                    return Ok(Progress::Wait(wait));
+                }
+                *state = State::Finishing { order: url.clone(), pace: Pace::new(ca) };
+            }
+            State::Finishing { order: url, pace } => return finish(ca, order, url, pace),
+        }
+    }
+}
+
+fn place(ca: &AcmeCa, order: &Order) -> Result<State, IssueError> {
+    const WHAT: &str = "newOrder";
+    let directory = ca.client.directory()?;
+    let identifiers: Vec<Value> =
+        order.names.iter().map(|name| json!({"type": "dns", "value": name})).collect();
+    let payload = json!({"identifiers": identifiers}).to_string().into_bytes();
+    let response = ca.post(WHAT, &directory.new_order, payload).map_err(|f| f.into_error(WHAT))?;
+    let url = ca.client.location(WHAT, &response)?;
+    let placed: OrderObject = parse(WHAT, &response)?;
+    match placed.status.as_str() {
+        "pending" => {
+            let urls = placed.authorizations.unwrap_or_default();
+            let most = order.names.len() + MORE_AUTHORIZATIONS;
+            if urls.is_empty() || urls.len() > most {
+                let cause = format!("{} authorizations, 1 to {most} expected", urls.len());
+                return Err(IssueError::Protocol { what: WHAT, cause });
+            }
+            for url in &urls {
+                ca.client.check_url(WHAT, url)?;
+            }
+            let undecided = urls.into_iter().map(Authorization::new).collect();
+            Ok(State::Proving { order: url, undecided, pace: Pace::new(ca) })
+        }
+        "ready" => Ok(State::Finishing { order: url, pace: Pace::new(ca) }),
+        // A valid one would be a certificate for somebody else's key.
+        status => Err(strange_status(WHAT, status)),
+    }
+}
+
+/// Brings the CA to validate the names. None: all are valid.
+fn prove(
+    ca: &AcmeCa,
+    order: &Order,
+    undecided: &mut Vec<Authorization>,
+    pace: &mut Pace,
+) -> Result<Option<Duration>, IssueError> {
+    let mut wish = None;
+    let mut still = Vec::new();
+    // All answers are out before the CA hears of the first: validations run side by side.
+    for authorization in undecided.iter_mut() {
+        let (standing, retry_after) = authorization.look(ca, order)?;
+        wish = wish.max(retry_after);
+        still.push(standing == Standing::Pending);
+    }
+    let mut still = still.into_iter();
+    undecided.retain(|_| still.next().unwrap_or(true));
+    let mut told = false;
+    for authorization in undecided.iter_mut() {
+        told |= authorization.tell(ca)?;
+    }
+    if told {
+        wish = None;
+        *pace = Pace::new(ca);
+    }
+    if undecided.is_empty() {
+        return Ok(None);
+    }
+    pace.wait(ca, "authorization", PROVING_LIMIT, wish).map(Some)
+}
+
+/// Has the certificate made and fetches it.
+fn finish(ca: &AcmeCa, order: &Order, url: &str, pace: &mut Pace) -> Result<Progress, IssueError> {
+    const WHAT: &str = "order";
+    let mut response = ca.get(WHAT, url).map_err(|f| f.into_error(WHAT))?;
+    let mut current: OrderObject = parse(WHAT, &response)?;
+    if current.status == "ready" {
+        match finalize(ca, order, &current) {
+            Ok(answer) => {
+                current = parse("finalize", &answer)?;
+                response = answer;
+                *pace = Pace::new(ca);
+            }
+            // Section 7.4: not that far yet, whatever the order said.
+            Err(Failure::Rejected(rejection)) if rejection.is("orderNotReady") => {}
+            Err(failure) => return Err(failure.into_error("finalize")),
+        }
+    }
+    match current.status.as_str() {
+        "valid" => download(ca, &current).map(Progress::Issued),
+        "pending" | "ready" | "processing" => {
+            let wish = ca.client.retry_after(&response);
+            pace.wait(ca, WHAT, FINISHING_LIMIT, wish).map(Progress::Wait)
+        }
+        "invalid" => Err(why_invalid(ca, order, &current)),
+        status => Err(strange_status(WHAT, status)),
+    }
+}
+
+fn finalize(ca: &AcmeCa, order: &Order, current: &OrderObject) -> Result<Response, Failure> {
+    const WHAT: &str = "finalize";
+    let url = required(WHAT, current.finalize.as_deref())?;
+    ca.client.check_url(WHAT, url)?;
+    let payload = json!({"csr": BASE64URL.encode(&order.csr)}).to_string();
+    ca.post(WHAT, url, payload.into_bytes())
+}
+
+fn download(ca: &AcmeCa, current: &OrderObject) -> Result<Vec<u8>, IssueError> {
+    const WHAT: &str = "certificate";
+    let url = required(WHAT, current.certificate.as_deref())?;
+    ca.client.check_url(WHAT, url)?;
+    let response = ca
+        .post_for(WHAT, url, Vec::new(), PEM_CHAIN, CHAIN_LIMIT)
+        .map_err(|f| f.into_error(WHAT))?;
+    if only_certificates(&response.body) {
+        Ok(response.body)
+    } else {
+        Err(IssueError::Protocol { what: WHAT, cause: "not a chain in PEM".into() })
+    }
+}
+
+/// Section 11.4: a file with anything else in it must not reach a place where keys are read from.
+fn only_certificates(pem: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(pem) else { return false };
+    let mut labels = text.lines().filter_map(|l| l.trim().strip_prefix("-----BEGIN ")).peekable();
+    labels.peek().is_some() && labels.all(|l| l == "CERTIFICATE-----")
+}
+
+/// An order's own error, or that of the authorization which failed it.
+fn why_invalid(ca: &AcmeCa, order: &Order, current: &OrderObject) -> IssueError {
+    const WHAT: &str = "order";
+    if let Some(error) = &current.error {
+        let problem = Problem::read(error);
+        return problem.refused(WHAT, problem.about_name());
+    }
+    let most = order.names.len() + MORE_AUTHORIZATIONS;
+    for url in current.authorizations.iter().flatten().take(most) {
+        if ca.client.check_url(WHAT, url).is_ok() {
+            let refused = Authorization::new(url.clone()).look(ca, order);
+            if let Err(e @ IssueError::Refused { .. }) = refused {
+                return e;
+            }
+        }
+    }
+    Problem::default().refused("order is invalid", false)
+}
+
+fn required<'a>(what: &'static str, url: Option<&'a str>) -> Result<&'a str, IssueError> {
+    url.ok_or_else(|| IssueError::Protocol { what, cause: "the order names no URL for it".into() })
+}
+
+fn strange_status(what: &'static str, status: &str) -> IssueError {
+    IssueError::Protocol { what, cause: format!("unexpected status \"{}\"", printable(status)) }
+}
+
+impl Pace {
+    fn new(ca: &AcmeCa) -> Pace {
+        Pace { since: ca.client.clock.now(), polls: 0 }
+    }
+
+    /// When to ask again: as the CA wishes, within reason; else soon at first, then less often. A
+    /// private CA is done in milliseconds, and a client may be waiting in its handshake.
+    fn wait(
+        &mut self,
+        ca: &AcmeCa,
+        what: &'static str,
+        limit: Duration,
+        wish: Option<Duration>,
+    ) -> Result<Duration, IssueError> {
+        const FIRST: Duration = Duration::from_millis(250);
+        const LONGEST: Duration = Duration::from_secs(8);
+        let waited = ca.client.clock.now().since(self.since);
+        if waited > limit {
+            let cause = format!("not decided after {} s", waited.as_secs());
+            return Err(IssueError::Protocol { what, cause });
+        }
+        let own = FIRST.saturating_mul(1 << self.polls.min(10)).min(LONGEST);
+        self.polls = self.polls.saturating_add(1);
+        Ok(wish.map_or(own, |w| w.clamp(Duration::from_secs(1), Duration::from_secs(60))))
+    }
+}

@@ -1,0 +1,29 @@
+//! The budget: replacements that are not due by time, per entry and CA, counted in the keystore's
+//! ledger so that neither restarts nor other hosts widen it.
+
+use std::time::Duration;
+
+use crate::clock::Time;
+use crate::keystore::{Keystore, KeystoreError};
+use crate::settings::{CaSettings, EntryName};
+
+/// When the CA may be asked for one more: `now`, or a later time.
+pub fn allowed_at(
+    keystore: &Keystore,
+    name: &EntryName,
+    ca: &CaSettings,
+    now: Time,
+) -> Result<Time, KeystoreError> {
+    let (count, window) = (ca.budget.count as usize, ca.budget.window);
+    let is_full = |since| Ok(keystore.issued_since(name, &ca.name, since)? >= count);
+    let (mut full, mut free) = (now - window, now + Duration::from_secs(1));
+    if !is_full(full)? {
+        return Ok(now);
+    }
+    // The ledger only counts: the moment from which on there are fewer is found by halves.
+    while free.since(full) > Duration::from_secs(1) {
+        let middle = full + free.since(full) / 2;
+        if is_full(middle)? { full = middle } else { free = middle }
+    }
+    Ok(free + window)
+}

@@ -1,0 +1,287 @@
+//! What jobs and the disk thread work at: the entries, the board, the keystore, and the ways in
+//! which something is told to the event loops.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::backoff::Jitter;
+use super::board::{Board, Key, Lane};
+use super::entry::Entry;
+use super::host::{Count, Host, News, Plan, Update};
+use super::job::{End, Job, Next};
+use super::ports::Ports;
+use super::source::Source;
+use crate::clock::Time;
+use crate::evidence::{Evidence, Status};
+use crate::keystore::{Keystore, KeystoreError};
+use crate::policy::Badness;
+use crate::report::{Event, What, printable};
+
+pub struct Desk {
+    pub plan: Plan,
+    pub host: Arc<dyn Host>,
+    pub ports: Ports,
+    pub keystore: Keystore,
+    entries: Vec<Mutex<Entry>>,
+    board: Mutex<Board<Job>>,
+    /// Wakes threads that wait for work at the board.
+    pub work: Condvar,
+    jitter: Mutex<Jitter>,
+}
+
+impl Desk {
+    pub fn new(plan: Plan, host: Arc<dyn Host>, ports: Ports, keystore: Keystore) -> Desk {
+        let entry =
+            |(i, settings): (usize, &Arc<_>)| Mutex::new(Entry::new(i, Arc::clone(settings)));
+        let entries = plan.entries.iter().enumerate().map(entry).collect();
+        let jitter = Mutex::new(Jitter::new(ports.seed));
+        let (board, work) = (Mutex::default(), Condvar::new());
+        Desk { plan, host, ports, keystore, entries, board, work, jitter }
+    }
+
+    pub fn now(&self) -> Time {
+        self.ports.clock.now()
+    }
+
+    pub fn entry(&self, index: usize) -> MutexGuard<'_, Entry> {
+        lock(&self.entries[index])
+    }
+
+    pub fn board(&self) -> MutexGuard<'_, Board<Job>> {
+        lock(&self.board)
+    }
+
+    pub fn share(&self) -> f64 {
+        lock(&self.jitter).share()
+    }
+
+    pub fn pause(&self, from: u64, to: u64) -> Duration {
+        lock(&self.jitter).millis(from, to)
+    }
+
+    /// A handshake waits for an entry. For the event loop: takes the board's mutex only.
+    pub fn demand(&self, index: usize) {
+        let now = self.now();
+        let mut board = self.board();
+        if index < self.entries.len() && board.demand(index, now) {
+            board.begin((index, Lane::Check), Job::check(index, now), None);
+            self.work.notify_one();
+        }
+    }
+
+    /// Begins a job that nobody waits for, unless one is under way.
+    pub fn begin(&self, key: Key, now: Time) {
+        if self.board().begin(key, Job::new(key, now), None) {
+            self.work.notify_one();
+        }
+    }
+
+    /// Takes one step of the next job that is ready; None: there is none.
+    #[cfg(test)]
+    pub fn work_once(&self) -> Option<Key> {
+        let (key, job) = self.board().pick(self.now())?;
+        self.run(key, job);
+        Some(key)
+    }
+
+    /// Takes one step of a job and puts it where it belongs then.
+    pub fn run(&self, key: Key, job: Job) {
+        // A defect of ours must not leave an entry without a next attempt.
+        match catch_unwind(AssertUnwindSafe(|| job.step(self))) {
+            Ok((job, Next::Run)) => {
+                let host = job.host(self);
+                self.board().put_ready(key, job, host);
+            }
+            Ok((job, Next::Wait(time))) => {
+                let host = job.host(self);
+                self.board().put_waiting(key, job, host, self.now() + time);
+                self.work.notify_one(); // who waits, waits for this alarm too
+            }
+            Ok((job, Next::Done(end))) => {
+                drop(job); // its locks and claims go before anybody is told
+                self.conclude(key, end);
+            }
+            Err(_) => {
+                Job::panicked(self, key);
+                self.conclude(key, End::Asked(self.now()));
+            }
+        }
+    }
+
+    /// Reads the entry from the keystore. What could not be read now leaves what was there.
+    pub fn reload(&self, entry: &mut Entry) -> Result<(), KeystoreError> {
+        let name = entry.settings.name.clone();
+        let loaded = self.keystore.load(&name)?;
+        let mut evidence = self.keystore.evidence(&name)?;
+        let first = !std::mem::replace(&mut entry.loaded, true);
+        std::mem::swap(&mut entry.evidence, &mut evidence);
+        for (unsaved, der) in std::mem::take(&mut entry.unsaved) {
+            self.save_evidence(entry, unsaved, der);
+        }
+        let replaced = match (&entry.bundle, &loaded) {
+            (Ok(old), Ok(new)) => (old.version, &old.facts) != (new.version, &new.facts),
+            (Err(old), Err(new)) => old != new,
+            _ => true,
+        };
+        if replaced {
+            entry.bundle = loaded.map(Arc::new);
+        }
+        entry.has_source = self.source(entry).is_some();
+        let news = self.host.news(entry.index);
+        let changed = first || replaced || entry.evidence != evidence || entry.news != news;
+        entry.news = news;
+        let now = self.now();
+        if replaced && !entry.is_bad(now) {
+            self.publish(entry, |news| news.bad_since = None);
+        }
+        // Before anybody is told: a back-off that was for less than this holds no longer.
+        self.note_bad(entry, now);
+        if changed {
+            self.tell(entry, vec![], vec![]);
+        }
+        Ok(())
+    }
+
+    /// Whom to ask about the entry's certificate.
+    pub fn source(&self, entry: &Entry) -> Option<Source> {
+        let bundle = entry.bundle.as_ref().ok()?;
+        Source::of(&self.plan, &entry.settings, bundle.meta.ca.as_deref(), &bundle.facts)
+    }
+
+    /// Stores an answer, and keeps it in memory whatever becomes of that.
+    pub fn save_evidence(&self, entry: &mut Entry, evidence: Evidence, der: Vec<u8>) {
+        let name = &entry.settings.name;
+        match self.keystore.merge_evidence(name, evidence.clone(), Some(&der)) {
+            Ok(all) => entry.evidence = all,
+            Err(_) => {
+                entry.absorb(evidence.clone());
+                entry.unsaved.push((evidence, der));
+            }
+        }
+    }
+
+    /// Changes the news of an entry for all workers; nothing is sent when nothing changes.
+    pub fn publish(&self, entry: &mut Entry, mut change: impl FnMut(&mut News)) {
+        let mut after = entry.news.clone();
+        change(&mut after);
+        if after == entry.news && self.host.news(entry.index) == entry.news {
+            return;
+        }
+        self.host.publish(entry.index, &mut change);
+        entry.news = self.host.news(entry.index);
+        self.tell(entry, vec![], vec![]);
+    }
+
+    /// Tells the own event loop of an entry.
+    pub fn tell(&self, entry: &Entry, events: Vec<What>, counts: Vec<Count>) {
+        let event = |what| Event { entry: entry.name(), what };
+        let update = Update {
+            entry: entry.index,
+            view: Arc::new(entry.view()),
+            finished: None,
+            events: events.into_iter().map(event).collect(),
+            counts,
+        };
+        self.board().post(update);
+        self.host.wake();
+    }
+
+    /// Sees to it that the beginning of a bad time is known and told once, by whoever in this
+    /// nginx learns it first.
+    pub fn note_bad(&self, entry: &mut Entry, now: Time) {
+        let why = entry.why_replace(now);
+        let Some(badness) = why.as_ref().and_then(|why| why.badness()) else { return };
+        let mut first = false;
+        if entry.news.bad_since.is_none() {
+            self.publish(entry, |news| {
+                first = news.bad_since.is_none();
+                if first {
+                    news.bad_since = Some(now);
+                    // The back-off was that of a renewal: this one can't wait for it.
+                    news.next_issue = None;
+                    news.issue_failures = 0;
+                }
+            });
+        }
+        if let (true, Badness::Revoked(reason)) = (first, badness) {
+            let own = entry.fingerprint();
+            let answer =
+                entry.evidence.iter().find(|e| Some(&e.certificate) == own && e.is_revoked());
+            if let Some(answer) = answer {
+                let (serial, source) = (answer.serial.clone(), answer.responder.clone());
+                self.tell(entry, vec![What::Revoked { serial, reason: *reason, source }], vec![]);
+            }
+        }
+    }
+
+    /// Tells the workers that the keystore has more than they know.
+    pub fn announce_changes(&self) {
+        let ticket = u64::try_from(self.now().millis()).unwrap_or(0);
+        self.host.set_changes_known(ticket.max(self.host.changes_known() + 1));
+    }
+
+    /// A job is over: tells who waited, or hands them over to the replacement.
+    fn conclude(&self, key: Key, end: End) {
+        let (index, lane) = key;
+        let now = self.now();
+        let entry = self.entry(index);
+        let mut board = self.board();
+        board.end(key);
+        let since = board.demanded(index);
+        let settled = match (lane, &end) {
+            (Lane::Check, End::HandOver) => {
+                let begun = board.begin((index, Lane::Replace), Job::replace(index, now), None);
+                // Closed: nothing goes on, and nobody is left who waits.
+                !begun && !board.is_active((index, Lane::Replace))
+            }
+            // Somebody came to wait after it had looked and found nothing to do.
+            (Lane::Check, End::Idle { since: seen }) if since != *seen => {
+                board.begin((index, Lane::Check), Job::check(index, now), None);
+                false
+            }
+            (Lane::Check, _) => true,
+            (Lane::Replace, _) => !board.is_active((index, Lane::Check)),
+        };
+        let told = settled && board.settle(index);
+        if told {
+            let asked = match end {
+                End::Asked(asked) => asked,
+                _ => entry.answered_at(now, since),
+            };
+            board.post(Update {
+                entry: index,
+                view: Arc::new(entry.view()),
+                finished: Some(asked),
+                events: vec![],
+                counts: vec![],
+            });
+        }
+        drop(board);
+        if told {
+            self.host.wake();
+        }
+    }
+}
+
+/// A cause for the status: short enough for the zone whatever the network sent.
+pub fn brief(cause: &str) -> String {
+    const LIMIT: usize = 400;
+    let mut text = printable(cause);
+    if text.len() > LIMIT {
+        let end = (0..=LIMIT).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+        text.truncate(end);
+    }
+    text
+}
+
+/// Whether the answer proves the certificate.
+pub fn is_good(evidence: &Evidence) -> bool {
+    evidence.status == Status::Good
+}
+
+/// What a panic of another thread left behind is whole: nothing here is half-written over a call
+/// that may panic.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,153 @@
+//! What a worker holds of one entry in memory. Jobs and the disk thread take its mutex while they
+//! read the disk; the event loop never does, it gets views.
+
+use std::sync::Arc;
+
+use super::host::{News, View};
+use super::schedule::{self, Why};
+use crate::bundle::{Bundle, Defect};
+use crate::clock::Time;
+use crate::evidence::{Evidence, Status};
+use crate::facts::{Fingerprint, Serial};
+use crate::policy::Standing;
+use crate::settings::EntrySettings;
+
+pub struct Entry {
+    pub index: usize,
+    pub settings: Arc<EntrySettings>,
+    /// Whether the keystore could be read at all: until then nothing is known to be missing.
+    pub loaded: bool,
+    pub bundle: Result<Arc<Bundle>, Defect>,
+    /// All that the keystore has, also about earlier certificates.
+    pub evidence: Vec<Evidence>,
+    /// Verified, but not stored yet because the keystore failed.
+    pub unsaved: Vec<(Evidence, Vec<u8>)>,
+    pub has_source: bool,
+    pub news: News,
+    /// Until when each CA wants to be left alone (Retry-After), by its place in the plan.
+    pub rests: Vec<(usize, Time)>,
+    /// The certificate that a person wants replaced (`cert-autofetch renew`).
+    pub unwanted: Option<Fingerprint>,
+    /// The certificate that was told of as having no source.
+    pub told_no_source: Option<Fingerprint>,
+}
+
+impl Entry {
+    pub fn new(index: usize, settings: Arc<EntrySettings>) -> Entry {
+        Entry {
+            index,
+            settings,
+            loaded: false,
+            bundle: Err(Defect::Missing),
+            evidence: Vec::new(),
+            unsaved: Vec::new(),
+            has_source: false,
+            news: News::default(),
+            rests: Vec::new(),
+            unwanted: None,
+            told_no_source: None,
+        }
+    }
+
+    pub fn name(&self) -> String {
+        self.settings.name.to_string()
+    }
+
+    pub fn view(&self) -> View {
+        View {
+            bundle: self.bundle.clone(),
+            evidence: self.own_evidence(),
+            has_source: self.has_source,
+            news: self.news.clone(),
+            last_revoked: self.last_revoked(),
+        }
+    }
+
+    /// What is to be decided about, with the evidence of its certificate.
+    pub fn with_standing<R>(&self, decide: impl FnOnce(&Standing) -> R) -> R {
+        let evidence = self.own_evidence();
+        decide(&Standing {
+            certificate: self.bundle.as_ref().map(|b| &b.facts),
+            evidence: &evidence,
+            has_source: self.has_source,
+            next_check: self.news.next_check,
+            next_issue: self.news.next_issue,
+        })
+    }
+
+    pub fn why_replace(&self, now: Time) -> Option<Why> {
+        self.with_standing(|s| schedule::why_replace(now, s, &self.settings))
+            .or(self.is_unwanted().then_some(Why::Unwanted))
+    }
+
+    /// When a replacement is due.
+    pub fn replace_at(&self, now: Time) -> Time {
+        match self.is_unwanted() {
+            true => self.news.next_issue.unwrap_or(now),
+            false => self.with_standing(|s| schedule::replace_at(now, s, &self.settings)),
+        }
+    }
+
+    /// When evidence is to be asked for though no handshake waits.
+    pub fn check_at(&self, now: Time) -> Option<Time> {
+        self.with_standing(|s| schedule::check_at(now, s, &self.settings))
+    }
+
+    pub fn is_unwanted(&self) -> bool {
+        self.fingerprint().is_some() && self.fingerprint() == self.unwanted.as_ref()
+    }
+
+    pub fn is_bad(&self, now: Time) -> bool {
+        self.why_replace(now).is_some_and(|why| why.is_bad())
+    }
+
+    pub fn serial(&self) -> Option<Serial> {
+        self.bundle.as_ref().ok().map(|b| b.facts.serial.clone())
+    }
+
+    pub fn fingerprint(&self) -> Option<&Fingerprint> {
+        self.bundle.as_ref().ok().map(|b| &b.facts.fingerprint)
+    }
+
+    /// When the newest good answer about this certificate was asked for.
+    pub fn proven_at(&self) -> Option<Time> {
+        let own = self.own_evidence();
+        own.iter().filter(|e| e.status == Status::Good).map(|e| e.checked_at).max()
+    }
+
+    /// When the query was asked whose answer handshakes that wait since then have got: that of
+    /// the newest answer if it is fresh for them, else now.
+    pub fn answered_at(&self, now: Time, since: Option<Time>) -> Time {
+        let own = self.own_evidence();
+        let fresh = |e: &&Evidence| {
+            now < e.fresh_until(self.settings.check_interval)
+                || since.is_some_and(|t| e.checked_at >= t)
+        };
+        let good = own.iter().filter(|e| e.status == Status::Good);
+        good.filter(fresh).map(|e| e.checked_at).max().unwrap_or(now)
+    }
+
+    /// Takes in an answer that is not read back from the keystore.
+    pub fn absorb(&mut self, new: Evidence) {
+        let same = |e: &Evidence| e.certificate == new.certificate && e.source == new.source;
+        match self.evidence.iter().position(same) {
+            Some(i) => {
+                let old = self.evidence.swap_remove(i);
+                self.evidence.push(Evidence::newest(old, new));
+            }
+            None => self.evidence.push(new),
+        }
+    }
+
+    fn own_evidence(&self) -> Vec<Evidence> {
+        let Some(own) = self.fingerprint() else { return Vec::new() };
+        self.evidence.iter().filter(|e| e.certificate == *own).cloned().collect()
+    }
+
+    fn last_revoked(&self) -> Option<Serial> {
+        let revoked = self.evidence.iter().filter(|e| e.is_revoked());
+        // By what all workers and hosts read in the same file, so that they agree.
+        let newest = revoked.max_by_key(|e| (e.checked_at, &e.serial.0, &e.certificate.0));
+        newest.map(|e| e.serial.clone())
+    }
+}

@@ -1,0 +1,125 @@
+//! The real ports: the system's clock, the network, and each CA's protocol.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Engine;
+use super::desk::Desk;
+use super::host::{Host, Plan};
+use super::ports::{Answer, Inquiry, NoAnswer, Ports, Responders};
+use crate::ca::acme::{AccountStore, AcmeCa, Change, StoredAccount};
+use crate::ca::{Ca, ChallengeAnswer, Challenges, IssueError};
+use crate::clock::{Clock, SystemClock};
+use crate::evidence::ocsp;
+use crate::http::Http;
+use crate::http::network::NetworkHttp;
+use crate::keystore::{Keystore, KeystoreError};
+use crate::settings::Secret;
+
+impl Engine {
+    /// An engine with the real ports. Starts nothing yet. The keystore has to be there.
+    pub fn with_network(plan: Plan, host: Arc<dyn Host>) -> Result<Engine, String> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let keystore = Keystore::open(&plan.keystore).map_err(|e| e.to_string())?;
+        let mut ways: Vec<Arc<dyn Http>> = Vec::new();
+        let mut cas: Vec<Arc<dyn Ca>> = Vec::new();
+        for settings in &plan.cas {
+            let http = NetworkHttp::new(settings.trusted_certificate.as_deref())
+                .map_err(|cause| format!("\"{}\": {cause}", settings.name))?;
+            let http: Arc<dyn Http> = Arc::new(http);
+            let store = Arc::new(Store(keystore.clone()));
+            let window = Arc::new(Window {
+                host: Arc::clone(&host),
+                keystore: keystore.clone(),
+                clock: Arc::clone(&clock),
+            });
+            let (way, time) = (Arc::clone(&http), Arc::clone(&clock));
+            cas.push(Arc::new(AcmeCa::new(settings.clone(), way, time, store, window)));
+            ways.push(http);
+        }
+        let responders = Arc::new(Network { ways, clock: Arc::clone(&clock) });
+        // Keyed anew in each process.
+        let seed = RandomState::new().hash_one(0);
+        let ports = Ports { clock, cas, responders, seed };
+        Ok(Engine::of(Desk::new(plan, host, ports, keystore)))
+    }
+}
+
+/// OCSP, by the way to the network of the CA in question.
+struct Network {
+    ways: Vec<Arc<dyn Http>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Responders for Network {
+    fn ask(&self, inquiry: &Inquiry) -> Result<Answer, NoAnswer> {
+        let query = ocsp::Query {
+            certificate: inquiry.certificate,
+            facts: inquiry.facts,
+            issuer: inquiry.issuer,
+            url: inquiry.url,
+            nonce: ocsp::Nonce::On,
+            extra_signer: None,
+            timeout: inquiry.timeout,
+        };
+        match ocsp::ask(self.ways[inquiry.ca].as_ref(), self.clock.as_ref(), &query) {
+            Ok(answer) => Ok(Answer { evidence: answer.evidence, der: answer.der }),
+            Err(error) => {
+                Err(NoAnswer { cause: error.to_string(), retry_after: error.retry_after() })
+            }
+        }
+    }
+}
+
+/// Where answers to challenges are seen: by all workers in the zone, by other hosts in the
+/// keystore.
+struct Window {
+    host: Arc<dyn Host>,
+    keystore: Keystore,
+    clock: Arc<dyn Clock>,
+}
+
+impl Challenges for Window {
+    fn publish(&self, answer: &ChallengeAnswer) -> Result<(), String> {
+        let expires = self.clock.now() + ANSWER_LIFE;
+        self.host.publish_challenge(answer, expires)?;
+        self.keystore.put_challenge(answer, expires).map_err(|e| e.to_string())
+    }
+
+    fn withdraw(&self, answer: &ChallengeAnswer) {
+        self.host.withdraw_challenge(answer);
+        let _ = self.keystore.remove_challenge(answer); // it expires
+    }
+}
+
+/// Longer than any CA takes to look.
+const ANSWER_LIFE: Duration = Duration::from_secs(3600);
+
+/// The accounts in the keystore.
+struct Store(Keystore);
+
+impl AccountStore for Store {
+    fn load(&self, ca: &str) -> Result<Option<StoredAccount>, IssueError> {
+        self.0.account(ca).map_err(storage)?.map(|bytes| parse(&bytes)).transpose()
+    }
+
+    fn with_lock(&self, ca: &str, change: &mut Change<'_>) -> Result<(), IssueError> {
+        let lock = self.0.lock_account(ca, LOCK_PATIENCE).map_err(storage)?;
+        let Some(changed) = change(self.load(ca)?)? else { return Ok(()) };
+        let json = serde_json::to_vec(&changed).map_err(|e| IssueError::Storage(e.to_string()))?;
+        self.0.store_account(&lock, &Secret::new(json)).map_err(storage)
+    }
+}
+
+fn parse(bytes: &Secret) -> Result<StoredAccount, IssueError> {
+    serde_json::from_slice(bytes.bytes())
+        .map_err(|e| IssueError::Storage(format!("account.json is damaged: {e}")))
+}
+
+fn storage(error: KeystoreError) -> IssueError {
+    IssueError::Storage(error.to_string())
+}
+
+/// The holder may be talking to the CA.
+const LOCK_PATIENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,52 @@
+//! What the engine reaches the world through, beside the keystore and the process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openssl::x509::X509Ref;
+
+use crate::ca::Ca;
+use crate::clock::Clock;
+use crate::evidence::Evidence;
+use crate::facts::CertFacts;
+
+pub struct Ports {
+    pub clock: Arc<dyn Clock>,
+    /// In the order of `Plan::cas`.
+    pub cas: Vec<Arc<dyn Ca>>,
+    pub responders: Arc<dyn Responders>,
+    /// For jitter: any number; another one in each process.
+    pub seed: u64,
+}
+
+/// Asks OCSP responders.
+pub trait Responders: Send + Sync {
+    /// One question to one responder. Only verified answers come back. Blocks for
+    /// `inquiry.timeout` at most.
+    fn ask(&self, inquiry: &Inquiry) -> Result<Answer, NoAnswer>;
+}
+
+pub struct Inquiry<'a> {
+    pub certificate: &'a X509Ref,
+    pub facts: &'a CertFacts,
+    pub issuer: &'a X509Ref,
+    pub url: &'a str,
+    /// The CA whose way to the network is taken, by its place in `Plan::cas`.
+    pub ca: usize,
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub evidence: Evidence,
+    /// As it came: what is stapled.
+    pub der: Vec<u8>,
+}
+
+/// Why there is no answer that counts.
+#[derive(Clone, Debug)]
+pub struct NoAnswer {
+    pub cause: String,
+    /// The responder's own wish when to come back.
+    pub retry_after: Option<Duration>,
+}

@@ -1,0 +1,452 @@
+//! The replacement of an entry's certificate: the attempt under the entry's lock, CA by CA, from a
+//! new key to a delivered chain. What may be served is decided in `prove`.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use openssl::pkey::PKey;
+
+use super::backoff;
+use super::budget;
+use super::desk::{Desk, brief};
+use super::entry::Entry;
+use super::host::{Count, Working};
+use super::job::{End, Next};
+use super::prove::Proof;
+use super::schedule::Why;
+use crate::ca::csr::{csr, new_key};
+use crate::ca::{IssueError, Order, Progress};
+use crate::clock::Time;
+use crate::facts::Serial;
+use crate::keystore::{KeystoreError, Lock, Pending, Replacing};
+use crate::report::What;
+use crate::settings::Secret;
+
+pub struct ReplaceJob {
+    pub(super) entry: usize,
+    born: Time,
+    state: State,
+}
+
+enum State {
+    Begin,
+    Order(Box<Attempt>),
+    Prove(Box<Attempt>, Box<Proof>),
+}
+
+/// One attempt. Dropped, it gives back the entry's lock.
+pub struct Attempt {
+    pub lock: Lock,
+    pub why: Why,
+    /// What is replaced, if it can be read.
+    pub old: Option<Serial>,
+    /// Since when there is nothing to serve, or else since when it is replaced.
+    pub since: Time,
+    begun: Time,
+    /// Those that are still to be tried.
+    cas: VecDeque<usize>,
+    pub ca: usize,
+    /// The issuance at this CA.
+    pub pending: Option<Pending>,
+    /// It is an earlier attempt's.
+    taken_up: bool,
+    failures: Vec<Failure>,
+    pub counts: Vec<Count>,
+}
+
+/// Why one CA gave nothing that may be served.
+struct Failure {
+    ca: usize,
+    cause: String,
+    /// It is not to be asked before.
+    not_before: Option<Time>,
+}
+
+impl ReplaceJob {
+    pub fn new(entry: usize, now: Time) -> ReplaceJob {
+        ReplaceJob { entry, born: now, state: State::Begin }
+    }
+
+    pub fn host(&self, desk: &Desk) -> Option<String> {
+        match &self.state {
+            State::Begin => None,
+            State::Order(attempt) => Some(desk.ports.cas[attempt.ca].host().to_owned()),
+            State::Prove(_, proof) => Some(proof.host()),
+        }
+    }
+
+    pub fn step(&mut self, desk: &Desk) -> Next {
+        match std::mem::replace(&mut self.state, State::Begin) {
+            State::Begin => self.begin(desk),
+            State::Order(attempt) => self.order(desk, attempt),
+            State::Prove(attempt, proof) => self.prove(desk, attempt, proof),
+        }
+    }
+
+    /// Takes the lock. Whoever had it before may have done everything.
+    fn begin(&mut self, desk: &Desk) -> Next {
+        let now = desk.now();
+        let since = desk.board().demanded(self.entry);
+        let nothing = Next::Done(End::Idle { since });
+        let mut entry = desk.entry(self.entry);
+        match look(desk, &mut entry, now, since) {
+            Ok(Some(_)) => {}
+            Ok(None) => return nothing,
+            Err(error) => return give_up(desk, &mut entry, &error.to_string()),
+        }
+        let lock = match desk.keystore.try_lock(&entry.settings.name) {
+            Ok(Some(lock)) => lock,
+            Ok(None) if self.born + LOCK_PATIENCE <= now => return nothing,
+            Ok(None) => return Next::Wait(desk.pause(100, 300)),
+            Err(error) => return give_up(desk, &mut entry, &error.to_string()),
+        };
+        let attempt = match look(desk, &mut entry, now, since) {
+            Ok(Some(why)) => Attempt::new(desk, &entry, lock, why, now),
+            Ok(None) => return nothing,
+            Err(error) => return give_up(desk, &mut entry, &error.to_string()),
+        };
+        match attempt {
+            Ok(attempt) => {
+                if attempt.why.is_bad() {
+                    desk.publish(&mut entry, |news| news.working = Some(Working::Replacing));
+                }
+                drop(entry);
+                self.next_ca(desk, Box::new(attempt))
+            }
+            Err(error) => give_up(desk, &mut entry, &error.to_string()),
+        }
+    }
+
+    /// Goes on to the next CA that may be asked, or ends the attempt.
+    fn next_ca(&mut self, desk: &Desk, mut attempt: Box<Attempt>) -> Next {
+        let now = desk.now();
+        while let Some(ca) = attempt.cas.pop_front() {
+            attempt.ca = ca;
+            let entry = desk.entry(self.entry);
+            let fits = |p: &Pending| p.order.ca == desk.plan.cas[ca].name;
+            attempt.pending = attempt.pending.take().filter(fits);
+            if attempt.pending.as_ref().is_some_and(|p| p.chain.is_some()) {
+                drop(entry);
+                return self.check_chain(desk, attempt);
+            }
+            match may_ask(desk, &entry, &attempt, now) {
+                Ok(()) => {
+                    self.state = State::Order(attempt);
+                    return Next::Run;
+                }
+                Err((cause, not_before)) => {
+                    attempt.failures.push(Failure { ca, cause, not_before });
+                }
+            }
+        }
+        let mut entry = desk.entry(self.entry);
+        self.fail(desk, &mut entry, *attempt)
+    }
+
+    /// One step with the CA; before the first the key is made, and stored.
+    fn order(&mut self, desk: &Desk, mut attempt: Box<Attempt>) -> Next {
+        let pending = match attempt.pending.take() {
+            Some(pending) => Ok(pending),
+            None => {
+                attempt.taken_up = false;
+                self.new_pending(desk, &attempt)
+            }
+        };
+        let mut pending = match pending {
+            Ok(pending) => pending,
+            Err(cause) => return self.stuck(desk, attempt, cause),
+        };
+        let progress = desk.ports.cas[attempt.ca].step(&mut pending.order);
+        if let Ok(Progress::Issued(chain)) = &progress {
+            pending.chain = Some(chain.clone());
+        }
+        let is_dead = progress.as_ref().is_err_and(IssueError::order_is_dead);
+        let saved = match is_dead {
+            true => desk.keystore.clear_pending(&attempt.lock),
+            false => desk.keystore.save_pending(&attempt.lock, &pending),
+        };
+        if let (Err(error), false) = (&saved, is_dead) {
+            // With a chain in hand: it is served first, if it may be. The next start has lost it.
+            if pending.chain.is_none() {
+                return self.stuck(desk, attempt, error.to_string());
+            }
+        }
+        attempt.pending = (!is_dead).then_some(pending);
+        match progress {
+            Ok(Progress::Wait(time)) => self.wait(desk, attempt, time),
+            Ok(Progress::Issued(_)) => {
+                note_issuance(desk, &attempt);
+                self.check_chain(desk, attempt)
+            }
+            Err(error) => self.refused(desk, attempt, &error),
+        }
+    }
+
+    /// The order is at the CA. For a short while the lock is kept.
+    fn wait(&mut self, desk: &Desk, attempt: Box<Attempt>, time: Duration) -> Next {
+        let now = desk.now();
+        let end = attempt.begun + LOCK_HELD;
+        if time <= SHORT_WAIT && now + time <= end {
+            self.state = State::Order(attempt);
+            return Next::Wait(time);
+        }
+        let mut entry = desk.entry(self.entry);
+        let ca = &desk.plan.cas[attempt.ca].name;
+        let cause = format!("\"{ca}\": the order is still pending");
+        drop(attempt);
+        postpone(desk, &mut entry, &cause, now + time, vec![])
+    }
+
+    /// An error of a CA: the next one is asked, but not with what is wrong with the name.
+    fn refused(&mut self, desk: &Desk, mut attempt: Box<Attempt>, error: &IssueError) -> Next {
+        let about_name = matches!(error, IssueError::Refused { about_name: true, .. });
+        if attempt.pending.is_none()
+            && !about_name
+            && error.retry_after().is_none()
+            && std::mem::take(&mut attempt.taken_up)
+        {
+            // An order of an earlier attempt, which the CA knows no longer: a new one.
+            attempt.cas.push_front(attempt.ca);
+            return self.next_ca(desk, attempt);
+        }
+        let mut entry = desk.entry(self.entry);
+        if about_name && entry.news.issue_failures == 0 {
+            attempt.cas.clear();
+        }
+        let now = desk.now();
+        let not_before = error.retry_after().map(|wish| now + wish.min(LONGEST_REST));
+        if let Some(until) = not_before {
+            entry.rests.retain(|(ca, _)| *ca != attempt.ca);
+            entry.rests.push((attempt.ca, until));
+        }
+        drop(entry);
+        self.failed(desk, attempt, error.to_string(), not_before)
+    }
+
+    /// This CA gave nothing that may be served: the next one.
+    pub(super) fn failed(
+        &mut self,
+        desk: &Desk,
+        mut attempt: Box<Attempt>,
+        cause: String,
+        not_before: Option<Time>,
+    ) -> Next {
+        attempt.counts.push(Count::IssueError);
+        attempt.failures.push(Failure { ca: attempt.ca, cause, not_before });
+        self.next_ca(desk, attempt)
+    }
+
+    /// The keystore or OpenSSL failed us: no other CA is asked, it would be in vain.
+    pub(super) fn stuck(&mut self, desk: &Desk, mut attempt: Box<Attempt>, cause: String) -> Next {
+        attempt.cas.clear();
+        self.failed(desk, attempt, cause, None)
+    }
+
+    /// What the CA delivered is of no use.
+    pub(super) fn reject(&mut self, desk: &Desk, mut attempt: Box<Attempt>, cause: String) -> Next {
+        let cleared = desk.keystore.clear_pending(&attempt.lock);
+        attempt.pending = None;
+        if cleared.is_ok() && std::mem::take(&mut attempt.taken_up) {
+            // It has grown old in the keystore, which is not the CA's fault.
+            attempt.cas.push_front(attempt.ca);
+            return self.next_ca(desk, attempt);
+        }
+        self.failed(desk, attempt, cause, None)
+    }
+
+    pub(super) fn go_on_proving(
+        &mut self,
+        attempt: Box<Attempt>,
+        proof: Box<Proof>,
+        next: Next,
+    ) -> Next {
+        self.state = State::Prove(attempt, proof);
+        next
+    }
+
+    fn new_pending(&self, desk: &Desk, attempt: &Attempt) -> Result<Pending, String> {
+        let settings = desk.entry(self.entry).settings.clone();
+        let make = || {
+            let key = new_key(settings.key)?;
+            let key_pem = Secret::new(key.private_key_to_pem_pkcs8()?);
+            Ok::<_, openssl::error::ErrorStack>((csr(&key, &settings.names)?, key_pem))
+        };
+        let (csr, key_pem) = make().map_err(|e| format!("key: {e}"))?;
+        let ca = desk.plan.cas[attempt.ca].name.clone();
+        let order = Order { ca, names: settings.names.clone(), csr, state: Default::default() };
+        let replaces = attempt.why.reason().map(|reason| Replacing {
+            serial: attempt.old.clone(),
+            reason: reason.into(),
+            since: attempt.since,
+        });
+        let created_at = desk.now();
+        let pending = Pending { key_pem, order, chain: None, created_at, replaces };
+        // Before the CSR leaves: no certificate is ever issued for a key that nobody has.
+        desk.keystore.save_pending(&attempt.lock, &pending).map_err(|e| e.to_string())?;
+        Ok(pending)
+    }
+
+    /// All CAs have failed.
+    fn fail(&self, desk: &Desk, entry: &mut Entry, attempt: Attempt) -> Next {
+        let now = desk.now();
+        let causes = attempt
+            .failures
+            .iter()
+            .map(|f| format!("\"{}\": {}", desk.plan.cas[f.ca].name, f.cause));
+        let cause = causes.collect::<Vec<_>>().join("; ");
+        let failures = entry.news.issue_failures.saturating_add(1);
+        let usual = now + backoff::issue(failures, None, desk.share());
+        let next = |f: &Failure| f.not_before.map_or(usual, |t| t.max(usual));
+        let next = attempt.failures.iter().map(next).min().unwrap_or(usual);
+        let counts = attempt.counts.clone();
+        drop(attempt); // the lock
+        postpone(desk, entry, &cause, next, counts)
+    }
+}
+
+impl Attempt {
+    fn new(
+        desk: &Desk,
+        entry: &Entry,
+        lock: Lock,
+        why: Why,
+        now: Time,
+    ) -> Result<Attempt, KeystoreError> {
+        let pending = match desk.keystore.pending(&entry.settings.name) {
+            Ok(pending) => pending.filter(|p| is_of_use(p, entry)),
+            Err(KeystoreError::Damaged { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        if pending.is_none() {
+            desk.keystore.clear_pending(&lock)?;
+        }
+        let place = |name: &String| desk.plan.cas.iter().position(|c| c.name == *name);
+        let mut cas: VecDeque<usize> = entry.settings.cas.iter().filter_map(place).collect();
+        // A delivered chain comes first whoever delivered it: nothing is issued while one waits.
+        if let Some(pending) = pending.as_ref().filter(|p| p.chain.is_some()) {
+            if let Some(i) = cas.iter().position(|c| desk.plan.cas[*c].name == pending.order.ca) {
+                let first = cas.remove(i);
+                first.into_iter().for_each(|ca| cas.push_front(ca));
+            }
+        }
+        let before = pending.as_ref().and_then(|p| p.replaces.as_ref()).map(|r| r.since);
+        let since = match why.is_bad() {
+            true => entry.news.bad_since.unwrap_or(now).min(before.unwrap_or(now)),
+            false => now,
+        };
+        Ok(Attempt {
+            lock,
+            why,
+            old: entry.serial(),
+            since,
+            begun: now,
+            cas,
+            ca: 0,
+            taken_up: pending.is_some(),
+            pending,
+            failures: Vec::new(),
+            counts: Vec::new(),
+        })
+    }
+}
+
+/// Why the certificate is to be replaced now, by what the keystore has.
+fn look(
+    desk: &Desk,
+    entry: &mut Entry,
+    now: Time,
+    since: Option<Time>,
+) -> Result<Option<Why>, KeystoreError> {
+    desk.reload(entry)?;
+    desk.note_bad(entry, now);
+    let is_due = entry.news.next_issue.is_none_or(|next| next <= now);
+    // A worker that is to go begins only what a handshake waits for.
+    let may_begin = since.is_some() || !desk.host.exiting();
+    Ok(entry.why_replace(now).filter(|_| is_due && may_begin))
+}
+
+/// Whether an issuance of an earlier attempt is gone on with.
+fn is_of_use(pending: &Pending, entry: &Entry) -> bool {
+    let sorted = |names: &[String]| {
+        let mut names = names.to_vec();
+        names.sort();
+        names
+    };
+    let same_names = sorted(&pending.order.names) == sorted(&entry.settings.names);
+    let same_ca = entry.settings.cas.contains(&pending.order.ca);
+    // Stored already: the crash came before it was cleared.
+    let is_stored = entry.bundle.as_ref().is_ok_and(|bundle| {
+        PKey::private_key_from_pem_callback(pending.key_pem.bytes(), |_| Ok(0))
+            .is_ok_and(|key| key.public_eq(&bundle.key))
+    });
+    same_names && same_ca && !is_stored
+}
+
+fn may_ask(
+    desk: &Desk,
+    entry: &Entry,
+    attempt: &Attempt,
+    now: Time,
+) -> Result<(), (String, Option<Time>)> {
+    let resting = entry.rests.iter().find(|(ca, until)| *ca == attempt.ca && now < *until);
+    if let Some((_, until)) = resting {
+        return Err((format!("wants to be left alone until {until}"), Some(*until)));
+    }
+    // A person's wish is never refused, and an order that is under way was counted when it was new.
+    if !attempt.why.is_budgeted() || entry.is_unwanted() || attempt.pending.is_some() {
+        return Ok(());
+    }
+    let ca = &desk.plan.cas[attempt.ca];
+    match budget::allowed_at(&desk.keystore, &entry.settings.name, ca, now) {
+        Ok(at) if at <= now => Ok(()),
+        Ok(at) => Err((
+            format!("budget of {} in {} s is used up", ca.budget.count, ca.budget.window.as_secs()),
+            Some(at),
+        )),
+        Err(error) => Err((error.to_string(), None)),
+    }
+}
+
+/// Counts what the CA delivered, whatever becomes of it: it is the CA that the budget spares.
+fn note_issuance(desk: &Desk, attempt: &Attempt) {
+    if attempt.why.is_budgeted() {
+        let ca = &desk.plan.cas[attempt.ca].name;
+        // A full disk must not keep a replacement from being served.
+        let _ = desk.keystore.record_issuance(&attempt.lock, ca, desk.now());
+    }
+}
+
+/// Nothing could be done at all.
+pub fn give_up(desk: &Desk, entry: &mut Entry, cause: &str) -> Next {
+    let failures = entry.news.issue_failures.saturating_add(1);
+    let next = desk.now() + backoff::issue(failures, None, desk.share());
+    postpone(desk, entry, cause, next, vec![])
+}
+
+/// Says why there is no new certificate, and when it is tried again.
+pub fn postpone(
+    desk: &Desk,
+    entry: &mut Entry,
+    cause: &str,
+    next: Time,
+    counts: Vec<Count>,
+) -> Next {
+    let now = desk.now();
+    desk.publish(entry, |news| {
+        news.next_issue = Some(next);
+        news.issue_failures = news.issue_failures.saturating_add(1);
+        news.last_error = Some(brief(cause));
+        news.working = None;
+    });
+    let event = What::IssueFailed { cause: cause.into(), retry: next.since(now) };
+    desk.tell(entry, vec![event], counts);
+    Next::Done(End::Idle { since: None })
+}
+
+/// How long a job asks for a lock that another one holds.
+const LOCK_PATIENCE: Duration = Duration::from_secs(150);
+/// How long a job holds it.
+const LOCK_HELD: Duration = Duration::from_secs(120);
+/// An order that the CA works at longer is left there.
+const SHORT_WAIT: Duration = Duration::from_secs(30);
+const LONGEST_REST: Duration = Duration::from_secs(86_400);

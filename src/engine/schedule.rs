@@ -1,0 +1,284 @@
+//! When something is due for an entry though no handshake asks. Pure, like `policy`; the spread
+//! over time comes from what the certificate and the answer are, never from chance, so that a
+//! reload, another worker and another host come to the same moment.
+
+use std::time::Duration;
+
+use super::backoff::share_of;
+use crate::clock::{SKEW, Time};
+use crate::evidence::{Evidence, Status};
+use crate::facts::CertFacts;
+use crate::policy::{self, Badness, Standing};
+use crate::settings::{Check, EntrySettings};
+
+/// Why a certificate is to be replaced.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Why {
+    /// It may not be served.
+    Bad(Badness),
+    /// It may be served, but lacks names of the entry.
+    Names,
+    /// It may be served, but not much longer.
+    Renewal,
+    /// A person asked for another one.
+    Unwanted,
+}
+
+impl Why {
+    /// Whether the budget counts it: what time brings about is never refused.
+    pub fn is_budgeted(&self) -> bool {
+        match self {
+            Why::Renewal | Why::Unwanted | Why::Bad(Badness::Missing | Badness::Expired) => false,
+            Why::Names | Why::Bad(_) => true,
+        }
+    }
+
+    pub fn is_bad(&self) -> bool {
+        matches!(self, Why::Bad(_))
+    }
+
+    pub fn badness(&self) -> Option<&Badness> {
+        match self {
+            Why::Bad(badness) => Some(badness),
+            Why::Names | Why::Renewal | Why::Unwanted => None,
+        }
+    }
+
+    /// As the status names it; None: it was replaced in time.
+    pub fn reason(&self) -> Option<&'static str> {
+        match self {
+            Why::Bad(Badness::Missing) | Why::Renewal | Why::Unwanted => None,
+            Why::Bad(Badness::Broken(_) | Badness::KeyMismatch) => Some("broken"),
+            Why::Bad(Badness::Expired) => Some("expired"),
+            Why::Bad(Badness::Names) | Why::Names => Some("names"),
+            Why::Bad(Badness::Revoked(reason)) => Some(reason.as_str()),
+        }
+    }
+}
+
+/// Why the certificate is to be replaced now, if it is.
+pub fn why_replace(now: Time, standing: &Standing, settings: &EntrySettings) -> Option<Why> {
+    if let Some(badness) = policy::badness(now, standing, settings, None) {
+        return Some(Why::Bad(badness));
+    }
+    let certificate = standing.certificate.ok()?;
+    if settings.names.iter().any(|n| !certificate.covers(n)) {
+        return Some(Why::Names);
+    }
+    (renewal_at(certificate, settings) <= now).then_some(Why::Renewal)
+}
+
+/// When a replacement is due.
+pub fn replace_at(now: Time, standing: &Standing, settings: &EntrySettings) -> Time {
+    match (why_replace(now, standing, settings), standing.certificate) {
+        (None, Ok(certificate)) => renewal_at(certificate, settings),
+        _ => standing.next_issue.unwrap_or(now),
+    }
+}
+
+/// When evidence is to be asked for; None: not without a handshake.
+pub fn check_at(now: Time, standing: &Standing, settings: &EntrySettings) -> Option<Time> {
+    let certificate = standing.certificate.ok()?;
+    let idle = settings.check == Check::Off || settings.check_interval.is_zero();
+    if idle || !standing.has_source || policy::badness(now, standing, settings, None).is_some() {
+        return None;
+    }
+    let good = standing.evidence.iter().filter(|e| e.status == Status::Good);
+    let refresh = |e: &Evidence| {
+        let share = 0.5 + 0.3 * share_of(&e.certificate.0, e.checked_at.millis());
+        let soonest = e.checked_at + SPACING.min(settings.check_interval / 2);
+        // An answer at its end, or even past it within the skew, has no freshness to share out.
+        policy::refresh_at(e, settings.check_interval, share).map(|at| at.max(soonest))
+    };
+    let due = standing.next_check.or_else(|| good.filter_map(refresh).max()).unwrap_or(now);
+    // Before that the answer changes nothing.
+    Some(due.max(certificate.not_before - SKEW))
+}
+
+/// Good answers are not asked for faster than this without a handshake.
+const SPACING: Duration = Duration::from_secs(5);
+
+/// When the certificate is renewed for its age: a little earlier than asked for, so that entries
+/// that were issued together are not renewed together.
+fn renewal_at(certificate: &CertFacts, settings: &EntrySettings) -> Time {
+    let life = certificate.not_after.since(certificate.not_before);
+    let early = life.mul_f64(0.03 * share_of(&certificate.fingerprint.0, 0));
+    let at = policy::renew_at(certificate, settings.renew_before) - early;
+    // `renew_before` may be longer than the CA lets certificates live: without this bound each
+    // new one would be due at once, and the CA asked without end.
+    at.max(certificate.not_before + life / 2)
+}
+
+/// How long after the start of a worker the entry with this index is first looked at, of so many:
+/// a few begin at once, a thousand are spread so that no CA sees them in one instant.
+pub fn first_delay(index: usize, entries: usize) -> Duration {
+    const AT_ONCE: usize = 16;
+    const EACH: Duration = Duration::from_millis(20);
+    let spread = EACH * u32::try_from(entries.saturating_sub(AT_ONCE)).unwrap_or(u32::MAX);
+    spread.min(Duration::from_secs(60)).mul_f64(share_of("first", index as i64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::Defect;
+    use crate::evidence::{Reason, Source};
+    use crate::facts::{Fingerprint, Serial};
+    use crate::settings::{EntryName, KeyType, RenewBefore};
+
+    const DAY: i64 = 86400;
+
+    fn t(secs: i64) -> Time {
+        Time::from_secs(secs)
+    }
+
+    fn settings() -> EntrySettings {
+        EntrySettings {
+            name: EntryName::new("a.example").unwrap(),
+            names: vec!["a.example".into()],
+            cas: vec!["corp".into()],
+            check: Check::Soft,
+            check_interval: Duration::from_secs(3600),
+            timeout: Duration::from_secs(10),
+            renew_before: RenewBefore::Percent(33),
+            key: KeyType::Ecdsa256,
+        }
+    }
+
+    fn facts() -> CertFacts {
+        CertFacts {
+            fingerprint: Fingerprint("f".into()),
+            serial: Serial("01".into()),
+            not_before: t(0),
+            not_after: t(100 * DAY),
+            names: vec!["a.example".into()],
+            issuer: "CN=ca".into(),
+            ocsp_urls: vec!["http://o".into()],
+            crl_urls: vec![],
+            must_staple: false,
+        }
+    }
+
+    fn evidence(status: Status, checked_at: Time) -> Evidence {
+        Evidence {
+            certificate: Fingerprint("f".into()),
+            serial: Serial("01".into()),
+            source: Source::Ocsp,
+            status,
+            this_update: checked_at,
+            next_update: None,
+            checked_at,
+            responder: "http://o".into(),
+        }
+    }
+
+    fn standing<'a>(facts: &'a CertFacts, evidence: &'a [Evidence]) -> Standing<'a> {
+        Standing {
+            certificate: Ok(facts),
+            evidence,
+            has_source: true,
+            next_check: None,
+            next_issue: None,
+        }
+    }
+
+    #[test]
+    fn why() {
+        let revoked = Status::Revoked { reason: Reason::Superseded, at: t(1) };
+        let revoked = [evidence(revoked, t(1))];
+        let other = CertFacts { names: vec!["b.example".into()], ..facts() };
+        let (facts, settings) = (facts(), settings());
+        let why = |now, standing: &Standing| why_replace(now, standing, &settings);
+        let fine = standing(&facts, &[]);
+        assert_eq!(why(t(DAY), &fine), None);
+        assert_eq!(why(t(68 * DAY), &fine), Some(Why::Renewal));
+        assert_eq!(why(t(101 * DAY), &fine), Some(Why::Bad(Badness::Expired)));
+        assert_eq!(why(t(DAY), &standing(&other, &[])), Some(Why::Names));
+        let bad = Some(Why::Bad(Badness::Revoked(Reason::Superseded)));
+        assert_eq!(why(t(DAY), &standing(&facts, &revoked)), bad);
+        let missing = Standing { certificate: Err(&Defect::Missing), ..fine.clone() };
+        assert_eq!(why(t(DAY), &missing), Some(Why::Bad(Badness::Missing)));
+        // Not yet valid is no reason.
+        assert_eq!(why(t(-DAY), &fine), None);
+    }
+
+    #[test]
+    fn budget_counts_what_time_does_not_bring() {
+        for (why, budgeted, reason) in [
+            (Why::Bad(Badness::Missing), false, None),
+            (Why::Bad(Badness::Expired), false, Some("expired")),
+            (Why::Bad(Badness::Broken("x".into())), true, Some("broken")),
+            (Why::Bad(Badness::KeyMismatch), true, Some("broken")),
+            (Why::Bad(Badness::Revoked(Reason::KeyCompromise)), true, Some("keyCompromise")),
+            (Why::Names, true, Some("names")),
+            (Why::Renewal, false, None),
+            (Why::Unwanted, false, None),
+        ] {
+            assert_eq!((why.is_budgeted(), why.reason()), (budgeted, reason), "{why:?}");
+        }
+    }
+
+    #[test]
+    fn renewal_is_bounded() {
+        let (facts, mut settings) = (facts(), settings());
+        let at = renewal_at(&facts, &settings);
+        assert!(t(64 * DAY) <= at && at <= t(67 * DAY), "{at}");
+        for before in
+            [RenewBefore::Time(Duration::from_secs(365 * 86400)), RenewBefore::Percent(99)]
+        {
+            settings.renew_before = before;
+            assert_eq!(renewal_at(&facts, &settings), t(50 * DAY), "{before:?}");
+        }
+    }
+
+    #[test]
+    fn replacement_due() {
+        let (facts, settings) = (facts(), settings());
+        let fine = standing(&facts, &[]);
+        let at = renewal_at(&facts, &settings);
+        assert_eq!(replace_at(t(DAY), &fine, &settings), at);
+        assert_eq!(replace_at(t(70 * DAY), &fine, &settings), t(70 * DAY));
+        let failed = Standing { next_issue: Some(t(71 * DAY)), ..fine };
+        assert_eq!(replace_at(t(70 * DAY), &failed, &settings), t(71 * DAY));
+        let missing = Standing { certificate: Err(&Defect::Missing), ..standing(&facts, &[]) };
+        assert_eq!(replace_at(t(DAY), &missing, &settings), t(DAY));
+    }
+
+    #[test]
+    fn check_due() {
+        let (facts, settings) = (facts(), settings());
+        let off = EntrySettings { check: Check::Off, ..settings.clone() };
+        let each = EntrySettings { check_interval: Duration::ZERO, ..settings.clone() };
+        let good = [evidence(Status::Good, t(DAY))];
+        let unknown = [evidence(Status::Unknown, t(DAY))];
+        let revoked = Status::Revoked { reason: Reason::Unspecified, at: t(1) };
+        let revoked = [evidence(revoked, t(DAY))];
+        let now = t(DAY + 60);
+
+        let at = check_at(now, &standing(&facts, &good), &settings).unwrap();
+        assert!(t(DAY + 1800) <= at && at <= t(DAY + 2880), "{at}");
+        let ended = Evidence { next_update: Some(t(DAY - 60)), ..good[0].clone() };
+        let at = check_at(now, &standing(&facts, &[ended]), &settings);
+        assert_eq!(at, Some(t(DAY + 5)), "not each second");
+        assert_eq!(check_at(now, &standing(&facts, &[]), &settings), Some(now));
+        assert_eq!(check_at(now, &standing(&facts, &unknown), &settings), Some(now));
+        assert_eq!(check_at(now, &standing(&facts, &revoked), &settings), None);
+        assert_eq!(check_at(now, &standing(&facts, &good), &off), None);
+        assert_eq!(check_at(now, &standing(&facts, &good), &each), None);
+        let failed = Standing { next_check: Some(t(DAY + 90)), ..standing(&facts, &good) };
+        assert_eq!(check_at(now, &failed, &settings), Some(t(DAY + 90)));
+        let mute = Standing { has_source: false, ..standing(&facts, &[]) };
+        assert_eq!(check_at(now, &mute, &settings), None);
+        // A certificate of the future is asked about once it may be served.
+        assert_eq!(check_at(t(-DAY), &standing(&facts, &[]), &settings), Some(t(-300)));
+    }
+
+    #[test]
+    fn few_begin_at_once_and_many_do_not() {
+        assert_eq!(first_delay(3, 16), Duration::ZERO);
+        let delays: Vec<Duration> = (0..1000).map(|i| first_delay(i, 1000)).collect();
+        let busiest = (0..20).map(|s| delays.iter().filter(|d| d.as_secs() == s).count()).max();
+        assert!(busiest.is_some_and(|n| n < 100), "{busiest:?}");
+        assert!(delays.iter().all(|d| *d < Duration::from_secs(20)));
+    }
+}

@@ -1,0 +1,8 @@
+//! The engine as a whole, against ports that say what the test wants.
+
+mod check;
+mod replace;
+mod schedule;
+mod threads;
+mod workers;
+mod world;

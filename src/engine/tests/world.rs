@@ -1,0 +1,542 @@
+//! A world for the engine: several workers of one or more nginx with one keystore, CAs and a
+//! responder that say what the test wants, and a clock that the test moves. No thread runs.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use openssl::pkey::PKey;
+use openssl::x509::X509Req;
+use serde_json::json;
+
+use crate::bundle::Meta;
+use crate::ca::{Ca, ChallengeAnswer, IssueError, Order, Progress};
+use crate::clock::{Clock, FakeClock, Time};
+use crate::engine::desk::Desk;
+use crate::engine::watch::Watch;
+use crate::engine::{
+    Answer, Count, Host, Inquiry, News, NoAnswer, Plan, Ports, Responders, Update,
+};
+use crate::evidence::{Evidence, Reason, Source, Status};
+use crate::facts::Serial;
+use crate::fixture::{self, DAY, Identity, NOW, Spec};
+use crate::keystore::Keystore;
+use crate::report::What;
+use crate::settings::{
+    Budget, CaSettings, Challenge, Check, EntryName, EntrySettings, KeyType, RenewBefore, Secret,
+};
+
+pub struct World {
+    dir: tempfile::TempDir,
+    pub clock: Arc<FakeClock>,
+    pub zone: Arc<Zone>,
+    pub responder: Arc<FakeResponder>,
+    pub cas: Vec<Arc<FakeCa>>,
+    pub ca_settings: Vec<CaSettings>,
+    pub settings: EntrySettings,
+}
+
+pub fn s(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+impl World {
+    /// One entry, shop.example, with the CAs "one" and "two", of which it uses the first.
+    pub fn new() -> World {
+        let dir = tempfile::tempdir().unwrap();
+        let keystore = Keystore::create(&dir.path().join("keystore"), None).unwrap();
+        let clock = Arc::new(FakeClock::at(NOW));
+        let ca = |name: &str| FakeCa::new(name, keystore.clone(), Arc::clone(&clock));
+        let cas = vec![ca("one"), ca("two")];
+        World {
+            responder: Arc::new(FakeResponder::new(Arc::clone(&clock))),
+            zone: Arc::default(),
+            ca_settings: cas.iter().map(|ca| ca_settings(ca)).collect(),
+            settings: EntrySettings {
+                name: EntryName::new("shop.example").unwrap(),
+                names: vec!["shop.example".into()],
+                cas: vec!["one".into()],
+                check: Check::Soft,
+                check_interval: s(3600),
+                timeout: s(10),
+                renew_before: RenewBefore::default(),
+                key: KeyType::Ecdsa256,
+            },
+            dir,
+            clock,
+            cas,
+        }
+    }
+
+    pub fn with(edit: impl FnOnce(&mut World)) -> World {
+        let mut world = World::new();
+        edit(&mut world);
+        world
+    }
+
+    pub fn keystore(&self) -> Keystore {
+        Keystore::open(&self.dir.path().join("keystore")).unwrap()
+    }
+
+    pub fn dir(&self) -> std::path::PathBuf {
+        self.dir.path().join("keystore")
+    }
+
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    pub fn worker(&self) -> Worker {
+        self.worker_of(&self.zone)
+    }
+
+    /// A worker of the nginx with this zone.
+    pub fn worker_of(&self, zone: &Arc<Zone>) -> Worker {
+        let host = Arc::new(FakeHost {
+            zone: Arc::clone(zone),
+            id: zone.workers.fetch_add(1, SeqCst),
+            exiting: AtomicBool::new(false),
+            woken: AtomicUsize::new(0),
+        });
+        let plan = Plan {
+            keystore: self.dir(),
+            cas: self.ca_settings.clone(),
+            entries: vec![Arc::new(self.settings.clone())],
+        };
+        let ports = self.ports();
+        let desk = Desk::new(plan, host.clone(), ports, self.keystore());
+        Worker { watch: Watch::new(&desk), desk, host }
+    }
+
+    pub fn ports(&self) -> Ports {
+        Ports {
+            clock: self.clock.clone(),
+            cas: self.cas.iter().map(|ca| ca.clone() as Arc<dyn Ca>).collect(),
+            responders: self.responder.clone(),
+            seed: 7,
+        }
+    }
+
+    /// Stores a certificate of CA "one" that is valid and in the middle of its life.
+    pub fn store(&self, serial: u64) -> Serial {
+        self.store_as(Spec { serial, ..Spec::default() })
+    }
+
+    pub fn store_as(&self, spec: Spec) -> Serial {
+        let ca = &self.cas[0].identity;
+        let leaf = ca.issue(spec);
+        let chain = [leaf.pem(), ca.pem()].concat();
+        let key = Secret::new(leaf.key.private_key_to_pem_pkcs8().unwrap());
+        let keystore = self.keystore();
+        let lock = keystore.try_lock(&self.settings.name).unwrap().unwrap();
+        let meta = Meta { ca: Some("one".into()), ..Meta::default() };
+        keystore.commit(&lock, &chain, &key, &meta).unwrap();
+        hex(spec.serial)
+    }
+
+    /// Serial of what is stored, and that it is whole.
+    pub fn stored(&self) -> Option<Serial> {
+        self.keystore().load(&self.settings.name).unwrap().ok().map(|b| b.facts.serial)
+    }
+
+    /// Runs jobs until none is ready or waits, moving the clock to the next alarm.
+    pub fn drive(&self, workers: &mut [&mut Worker]) {
+        self.drive_until(workers, Time::MAX);
+    }
+
+    /// As [`World::drive`], with a look around in every second of `time`.
+    pub fn pass(&self, workers: &mut [&mut Worker], time: Duration) {
+        let end = self.now() + time;
+        loop {
+            for worker in workers.iter_mut() {
+                worker.look();
+            }
+            if end <= self.now() {
+                return;
+            }
+            let next = (self.now() + s(1)).min(end);
+            self.drive_until(workers, next);
+            if self.now() < next {
+                self.clock.advance(next.since(self.now()));
+            }
+        }
+    }
+
+    fn drive_until(&self, workers: &mut [&mut Worker], end: Time) {
+        for steps in 0.. {
+            assert!(steps < 100_000, "the jobs never come to rest");
+            let ran = workers.iter_mut().filter(|w| w.desk.work_once().is_some()).count();
+            if ran > 0 {
+                continue;
+            }
+            let alarm = workers.iter().filter_map(|w| w.desk.board().next_alarm()).min();
+            match alarm.filter(|t| *t <= end) {
+                Some(alarm) => self.clock.advance(alarm.since(self.now())),
+                None => return,
+            }
+        }
+    }
+}
+
+fn ca_settings(ca: &FakeCa) -> CaSettings {
+    CaSettings {
+        name: ca.name.clone(),
+        url: format!("https://{}/", ca.name),
+        trusted_certificate: None,
+        account_key: None,
+        contact: vec![],
+        accept_terms_of_service: true,
+        challenge: Challenge::Http01,
+        timeout: s(30),
+        issuer_certificate: None,
+        ocsp_responder: Some("http://ocsp/".into()),
+        budget: Budget::default(),
+    }
+}
+
+pub fn hex(serial: u64) -> Serial {
+    Serial::from_bytes(&serial.to_be_bytes())
+}
+
+/// One worker, stepped by the test.
+pub struct Worker {
+    pub desk: Desk,
+    pub watch: Watch,
+    pub host: Arc<FakeHost>,
+}
+
+impl Worker {
+    pub fn look(&mut self) {
+        self.watch.look(&self.desk);
+    }
+
+    pub fn demand(&mut self) {
+        self.desk.demand(0);
+    }
+
+    /// Everything that was told since the last call.
+    pub fn updates(&mut self) -> Vec<Update> {
+        self.desk.board().take_updates()
+    }
+
+    /// The times of finished demands, the events and the counts since the last call.
+    pub fn told(&mut self) -> Told {
+        let mut told = Told::default();
+        for update in self.updates() {
+            told.finished.extend(update.finished);
+            told.events.extend(update.events.into_iter().map(|e| e.what));
+            told.counts.extend(update.counts);
+        }
+        told
+    }
+
+    /// What a handshake gets that has waited for the answer `finished`.
+    pub fn decide(&self, finished: Option<Time>) -> crate::policy::Decision {
+        let entry = self.desk.entry(0);
+        let view = entry.view();
+        let asker = crate::policy::Asker { name: Some("shop.example"), waited_for: finished };
+        crate::policy::decide(self.desk.now(), &view.standing(), &entry.settings, asker)
+    }
+
+    pub fn news(&self) -> News {
+        self.host.news(0)
+    }
+}
+
+#[derive(Default)]
+pub struct Told {
+    pub finished: Vec<Time>,
+    pub events: Vec<What>,
+    pub counts: Vec<Count>,
+}
+
+impl Told {
+    pub fn count(&self, what: Count) -> usize {
+        self.counts.iter().filter(|c| **c == what).count()
+    }
+
+    /// The events as log lines without the entry's name.
+    pub fn lines(&self) -> Vec<String> {
+        let line = |what: &What| {
+            let event = crate::report::Event { entry: String::new(), what: what.clone() };
+            event.to_string().trim_start_matches("\"\": ").to_owned()
+        };
+        self.events.iter().map(line).collect()
+    }
+}
+
+/// What the workers of one nginx share.
+#[derive(Default)]
+pub struct Zone {
+    news: Mutex<News>,
+    changes: Mutex<u64>,
+    claim: Mutex<Option<(usize, Time)>>,
+    leader: Mutex<Option<usize>>,
+    workers: AtomicUsize,
+}
+
+pub struct FakeHost {
+    pub zone: Arc<Zone>,
+    pub id: usize,
+    pub exiting: AtomicBool,
+    pub woken: AtomicUsize,
+}
+
+impl FakeHost {
+    /// The worker dies: what it claimed is free.
+    pub fn die(&self) {
+        self.zone.claim.lock().unwrap().take_if(|(id, _)| *id == self.id);
+        self.zone.leader.lock().unwrap().take_if(|id| *id == self.id);
+    }
+}
+
+impl Host for FakeHost {
+    fn wake(&self) {
+        self.woken.fetch_add(1, SeqCst);
+    }
+
+    fn news(&self, _entry: usize) -> News {
+        self.zone.news.lock().unwrap().clone()
+    }
+
+    fn publish(&self, _entry: usize, change: &mut dyn FnMut(&mut News)) {
+        let mut news = self.zone.news.lock().unwrap();
+        change(&mut news);
+        news.seq += 1;
+        // As the zone does it.
+        let json = serde_json::to_vec(&*news).unwrap();
+        assert!(json.len() <= News::LIMIT, "{} bytes", json.len());
+        *news = serde_json::from_slice(&json).unwrap();
+    }
+
+    fn claim(&self, _entry: usize, now: Time, deadline: Time) -> bool {
+        let mut claim = self.zone.claim.lock().unwrap();
+        if claim.is_some_and(|(id, until)| id != self.id && now < until) {
+            return false;
+        }
+        *claim = Some((self.id, deadline));
+        true
+    }
+
+    fn release(&self, _entry: usize) {
+        self.zone.claim.lock().unwrap().take_if(|(id, _)| *id == self.id);
+    }
+
+    fn leads(&self, _now: Time) -> bool {
+        *self.zone.leader.lock().unwrap().get_or_insert(self.id) == self.id
+    }
+
+    fn changes_known(&self) -> u64 {
+        *self.zone.changes.lock().unwrap()
+    }
+
+    fn set_changes_known(&self, number: u64) {
+        *self.zone.changes.lock().unwrap() = number;
+    }
+
+    fn exiting(&self) -> bool {
+        self.exiting.load(SeqCst)
+    }
+
+    fn publish_challenge(&self, _: &ChallengeAnswer, _: Time) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn withdraw_challenge(&self, _: &ChallengeAnswer) {}
+}
+
+/// What the responder says about a certificate.
+#[derive(Clone, Debug)]
+pub enum Say {
+    Good,
+    Revoked(Reason),
+    Unknown,
+    /// Nothing that counts, and when to come back.
+    Nothing(Option<Duration>),
+    /// Nothing, after this time.
+    Hang(Duration),
+    Panic,
+}
+
+pub struct FakeResponder {
+    clock: Arc<FakeClock>,
+    script: Mutex<BTreeMap<String, VecDeque<Say>>>,
+    /// Serial and URL of each query.
+    pub asked: Mutex<Vec<(Serial, String)>>,
+}
+
+impl FakeResponder {
+    fn new(clock: Arc<FakeClock>) -> FakeResponder {
+        FakeResponder { clock, script: Mutex::default(), asked: Mutex::default() }
+    }
+
+    /// The last is repeated. Of what nothing is said the answer is good.
+    pub fn say(&self, serial: &Serial, says: &[Say]) {
+        let says = says.iter().cloned().collect();
+        self.script.lock().unwrap().insert(serial.0.clone(), says);
+    }
+
+    /// Serials asked about since the last call.
+    pub fn queries(&self) -> Vec<Serial> {
+        std::mem::take(&mut *self.asked.lock().unwrap()).into_iter().map(|(s, _)| s).collect()
+    }
+}
+
+impl Responders for FakeResponder {
+    fn ask(&self, inquiry: &Inquiry) -> Result<Answer, NoAnswer> {
+        let serial = inquiry.facts.serial.clone();
+        self.asked.lock().unwrap().push((serial.clone(), inquiry.url.to_owned()));
+        assert!(crate::evidence::chain::issued_by(inquiry.certificate, inquiry.issuer));
+        let say = {
+            let mut script = self.script.lock().unwrap();
+            let says = script.entry(serial.0.clone()).or_default();
+            if says.len() > 1 { says.pop_front() } else { says.front().cloned() }
+        };
+        let asked = self.clock.now();
+        let nothing = |cause: &str, retry_after| {
+            Err(NoAnswer { cause: format!("ocsp: {cause}, source={}", inquiry.url), retry_after })
+        };
+        let status = match say.unwrap_or(Say::Good) {
+            Say::Good => Status::Good,
+            Say::Revoked(reason) => Status::Revoked { reason, at: asked },
+            Say::Unknown => Status::Unknown,
+            Say::Nothing(retry_after) => return nothing("no answer", retry_after),
+            Say::Hang(time) => {
+                self.clock.advance(time.min(inquiry.timeout));
+                return nothing("timed out", None);
+            }
+            Say::Panic => panic!("the responder's test"),
+        };
+        let evidence = Evidence {
+            certificate: inquiry.facts.fingerprint.clone(),
+            serial,
+            source: Source::Ocsp,
+            status,
+            this_update: asked,
+            next_update: None,
+            checked_at: asked,
+            responder: inquiry.url.to_owned(),
+        };
+        Ok(Answer { evidence, der: b"der".to_vec() })
+    }
+}
+
+/// What a CA does next; when nothing is left to do it takes orders and issues in the next step.
+pub enum Do {
+    Fail(IssueError),
+    Wait(Duration),
+    /// Issues at once.
+    Issue,
+    /// Issues with a life of these seconds from [`NOW`].
+    IssueFor(i64, i64),
+    /// Issues for other names.
+    IssueWrong,
+}
+
+pub struct FakeCa {
+    pub name: String,
+    pub identity: Identity,
+    keystore: Keystore,
+    clock: Arc<FakeClock>,
+    script: Mutex<VecDeque<Do>>,
+    /// New orders.
+    pub orders: AtomicUsize,
+    pub issued: AtomicUsize,
+    /// Each key that a CSR asked for, in DER.
+    pub keys: Mutex<Vec<Vec<u8>>>,
+}
+
+impl FakeCa {
+    fn new(name: &str, keystore: Keystore, clock: Arc<FakeClock>) -> Arc<FakeCa> {
+        Arc::new(FakeCa {
+            name: name.into(),
+            identity: fixture::root(name),
+            keystore,
+            clock,
+            script: Mutex::default(),
+            orders: AtomicUsize::new(0),
+            issued: AtomicUsize::new(0),
+            keys: Mutex::default(),
+        })
+    }
+
+    pub fn script(&self, script: Vec<Do>) {
+        *self.script.lock().unwrap() = script.into();
+    }
+
+    pub fn orders(&self) -> usize {
+        self.orders.load(SeqCst)
+    }
+
+    pub fn issued(&self) -> usize {
+        self.issued.load(SeqCst)
+    }
+
+    /// The serial of the `n`th certificate, from 1.
+    pub fn serial(&self, n: usize) -> Serial {
+        hex(self.number(n))
+    }
+
+    fn number(&self, n: usize) -> u64 {
+        let base = if self.name == "one" { 0xa000 } else { 0xb000 };
+        base + n as u64
+    }
+
+    fn issue(&self, request: &X509Req, names: &[&str], life: (i64, i64)) -> Vec<u8> {
+        let n = self.issued.fetch_add(1, SeqCst) + 1;
+        let spec = Spec { serial: self.number(n), names, life, ..Spec::default() };
+        let leaf = self.identity.certify(&spec, &request.public_key().unwrap());
+        [leaf.to_pem().unwrap(), self.identity.pem()].concat()
+    }
+}
+
+impl Ca for FakeCa {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn host(&self) -> &str {
+        &self.name
+    }
+
+    fn step(&self, order: &mut Order) -> Result<Progress, IssueError> {
+        let request = X509Req::from_der(&order.csr).unwrap();
+        let public = request.public_key().unwrap();
+        assert_eq!(order.ca, self.name);
+        // The key is on the disk before the CSR leaves.
+        let name = EntryName::new(&order.names[0]).unwrap();
+        let pending = self.keystore.pending(&name).unwrap().expect("nothing pending");
+        let key = PKey::private_key_from_pem(pending.key_pem.bytes()).unwrap();
+        assert!(key.public_eq(&public), "the pending key is another one");
+
+        if order.state.is_null() {
+            self.orders.fetch_add(1, SeqCst);
+            self.keys.lock().unwrap().push(public.public_key_to_der().unwrap());
+            order.state = json!({ "order": self.orders() });
+        }
+        let now = self.clock.now().since(NOW).as_secs() as i64;
+        let life = (now - DAY, now + 30 * DAY);
+        let names: Vec<&str> = order.names.iter().map(String::as_str).collect();
+        let next = self.script.lock().unwrap().pop_front();
+        Ok(match next {
+            Some(Do::Fail(error)) => return Err(error),
+            Some(Do::Wait(time)) => {
+                order.state["polled"] = json!(true);
+                Progress::Wait(time)
+            }
+            Some(Do::Issue) => Progress::Issued(self.issue(&request, &names, life)),
+            Some(Do::IssueFor(begin, end)) => {
+                Progress::Issued(self.issue(&request, &names, (begin, end)))
+            }
+            Some(Do::IssueWrong) => {
+                Progress::Issued(self.issue(&request, &["wrong.example"], life))
+            }
+            None if order.state["polled"].is_null() => {
+                order.state["polled"] = json!(true);
+                Progress::Wait(s(1))
+            }
+            None => Progress::Issued(self.issue(&request, &names, life)),
+        })
+    }
+}

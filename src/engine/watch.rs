@@ -1,0 +1,164 @@
+//! The watch: what the disk thread does once a second and when it is woken. It reads the keystore
+//! and begins jobs; it never talks to the network.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::board::Lane;
+use super::desk::Desk;
+use super::entry::Entry;
+use super::schedule::first_delay;
+use crate::ca::ChallengeAnswer;
+use crate::clock::Time;
+use crate::keystore::{Change, Cursor};
+use crate::report::What;
+use crate::settings::{Check, EntryName};
+
+pub struct Watch {
+    started: Time,
+    /// How far `changes` was read; None: not begun.
+    cursor: Option<Cursor>,
+    /// The number of `Host::changes_known` up to which it was read.
+    known: u64,
+    led: bool,
+    /// Answers of other hosts that were made visible here.
+    challenges: Vec<ChallengeAnswer>,
+}
+
+impl Watch {
+    pub fn new(desk: &Desk) -> Watch {
+        Watch { started: desk.now(), cursor: None, known: 0, led: false, challenges: Vec::new() }
+    }
+
+    /// Looks at everything that may have changed. Called every second, and when another worker
+    /// has something to tell.
+    pub fn look(&mut self, desk: &Desk) {
+        let leads = desk.host.leads(desk.now());
+        let took_over = leads && !self.led;
+        self.led = leads;
+        let known = desk.host.changes_known();
+        if self.cursor.is_none() {
+            self.begin(desk);
+        } else if leads || known != self.known {
+            self.read_changes(desk, leads);
+        }
+        self.known = known;
+        if took_over {
+            self.bring_challenges(desk);
+        }
+        for index in 0..desk.plan.entries.len() {
+            self.look_at(desk, index, leads);
+        }
+    }
+
+    /// Loads all entries.
+    fn begin(&mut self, desk: &Desk) {
+        // The end of the news comes first, so that nothing falls between.
+        let Ok(cursor) = desk.keystore.changes_end() else { return };
+        for index in 0..desk.plan.entries.len() {
+            let _ = desk.reload(&mut desk.entry(index)); // again when it is looked at
+        }
+        self.cursor = Some(cursor);
+    }
+
+    fn read_changes(&mut self, desk: &Desk, leads: bool) {
+        let Some(mut cursor) = self.cursor else { return };
+        let mut touched = BTreeSet::new();
+        let mut news = false;
+        while let Ok((changes, next)) = desk.keystore.changes_since(cursor) {
+            if next == cursor {
+                break;
+            }
+            (cursor, news) = (next, true);
+            for change in &changes {
+                self.take_in(desk, leads, change, &mut touched);
+            }
+        }
+        self.cursor = Some(cursor);
+        for index in touched {
+            let mut entry = desk.entry(index);
+            if desk.reload(&mut entry).is_err() {
+                entry.loaded = false; // it is tried again, and what was there still stands
+            }
+        }
+        if leads && news {
+            desk.announce_changes();
+        }
+    }
+
+    fn take_in(
+        &mut self,
+        desk: &Desk,
+        leads: bool,
+        change: &Change,
+        touched: &mut BTreeSet<usize>,
+    ) {
+        let place = |name: &EntryName| desk.plan.entries.iter().position(|e| e.name == *name);
+        match change {
+            Change::Certificate(name, _) | Change::Evidence(name) | Change::Import(name) => {
+                touched.extend(place(name));
+            }
+            Change::Renew(name) => {
+                let Some(index) = place(name).filter(|_| leads) else { return };
+                let mut entry = desk.entry(index);
+                entry.unwanted = entry.fingerprint().cloned();
+                entry.rests.clear();
+                desk.publish(&mut entry, |news| news.next_issue = None);
+            }
+            Change::Challenge if leads => self.bring_challenges(desk),
+            Change::Challenge => {}
+            Change::Everything => touched.extend(0..desk.plan.entries.len()),
+        }
+    }
+
+    fn look_at(&self, desk: &Desk, index: usize, leads: bool) {
+        let mut entry = desk.entry(index);
+        if !entry.loaded && desk.reload(&mut entry).is_err() {
+            return;
+        }
+        let news = desk.host.news(index);
+        if news != entry.news {
+            entry.news = news;
+            desk.tell(&entry, vec![], vec![]);
+        }
+        let now = desk.now();
+        let begun = self.started + first_delay(index, desk.plan.entries.len());
+        if !leads || desk.host.exiting() || now < begun {
+            return;
+        }
+        self.tell_no_source(desk, &mut entry);
+        if entry.check_at(now).is_some_and(|due| due <= now) {
+            desk.begin((index, Lane::Check), now);
+        }
+        if entry.replace_at(now) <= now {
+            desk.begin((index, Lane::Replace), now);
+        }
+    }
+
+    fn tell_no_source(&self, desk: &Desk, entry: &mut Entry) {
+        let Ok(bundle) = &entry.bundle else { return };
+        let facts = &bundle.facts;
+        let is_told = entry.told_no_source.as_ref() == Some(&facts.fingerprint);
+        if entry.has_source || entry.settings.check == Check::Off || is_told {
+            return;
+        }
+        let (serial, told) = (facts.serial.clone(), facts.fingerprint.clone());
+        entry.told_no_source = Some(told);
+        desk.tell(entry, vec![What::NoSource { serial }], vec![]);
+    }
+
+    fn bring_challenges(&mut self, desk: &Desk) {
+        let now = desk.now();
+        let Ok(answers) = desk.keystore.challenges(now) else { return };
+        for gone in self.challenges.iter().filter(|a| !answers.contains(a)) {
+            desk.host.withdraw_challenge(gone);
+        }
+        for new in answers.iter().filter(|a| !self.challenges.contains(a)) {
+            // One that finds no room is answered by the host that it belongs to.
+            let _ = desk.host.publish_challenge(new, now + CHALLENGE_LIFE);
+        }
+        self.challenges = answers;
+    }
+}
+
+const CHALLENGE_LIFE: Duration = Duration::from_secs(600);

@@ -1,0 +1,172 @@
+//! kill -9 at any instant: a child process stores as fast as it can and is killed again and again,
+//! while the parent reads.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::testing::{self, Pair, name};
+use super::{Keystore, Pending};
+use crate::bundle::{Defect, Meta};
+use crate::ca::Order;
+use crate::clock::Time;
+
+const ROUNDS: u32 = 40;
+const DIR: &str = "CERT_AUTOFETCH_CRASH_TEST_DIR";
+const ENTRY: &str = "a.example";
+
+#[test]
+fn killed_at_any_instant() {
+    let (temp, keystore) = testing::keystore();
+    let progress = temp.path().join("progress");
+    let reading = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| read_until(&keystore, &reading));
+        let until = Reading(&reading);
+        for round in 0..ROUNDS {
+            std::fs::write(&progress, "").unwrap();
+            let mut child = Killed(start(&keystore));
+            while std::fs::read(&progress).unwrap().is_empty() {
+                assert!(child.0.try_wait().unwrap().is_none(), "the child has failed");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let mut random = [0; 2];
+            openssl::rand::rand_bytes(&mut random).unwrap();
+            std::thread::sleep(Duration::from_micros(u16::from_ne_bytes(random).into()));
+            assert!(child.0.try_wait().unwrap().is_none(), "the child has failed");
+            drop(child);
+            look_at_pending(&keystore, &std::fs::read_to_string(&progress).unwrap(), round);
+        }
+        drop(until);
+        let (loads, version) = reader.join().unwrap();
+        assert!(loads > u64::from(ROUNDS) && version > 1, "{loads} loads, {version} versions");
+        eprintln!("{ROUNDS} kills, {loads} loads, {version} versions");
+    });
+
+    // The dead left locks that are free and garbage that goes.
+    let lock = keystore.try_lock(&name(ENTRY)).unwrap().unwrap();
+    let last = keystore.load(&name(ENTRY)).unwrap().ok().unwrap().version;
+    assert!(testing::commit(&keystore, &lock, &testing::pair(ENTRY)) > last);
+    keystore.clear_pending(&lock).unwrap();
+    let entry = keystore.dir().join("certs").join(ENTRY);
+    for folder in [entry.clone(), entry.join("versions"), entry.join("pending")] {
+        for file in std::fs::read_dir(&folder).unwrap() {
+            let file = file.unwrap().file_name();
+            assert!(!file.to_string_lossy().starts_with('.'), "{file:?} was left");
+        }
+    }
+}
+
+/// Not a test of its own: the life of the child.
+#[test]
+fn child() {
+    let Some(dir) = std::env::var_os(DIR) else { return };
+    let keystore = Keystore::open(Path::new(&dir)).unwrap();
+    let progress = Path::new(&dir).with_file_name("progress");
+    let mut progress = OpenOptions::new().append(true).open(progress).unwrap();
+    let mut say = |line: String| progress.write_all(line.as_bytes()).unwrap();
+    let pairs: Vec<Pair> = (0..4).map(|_| testing::pair(ENTRY)).collect();
+    let lock = keystore.try_lock(&name(ENTRY)).unwrap().unwrap();
+    // Not for ever: the parent may be killed too.
+    for (turn, pair) in pairs.iter().cycle().enumerate().take(3000) {
+        let text = String::from_utf8(pair.key.bytes().to_vec()).unwrap();
+        let id: String = text.lines().nth(1).unwrap().into();
+        let mut pending = Pending {
+            key_pem: pair.key.clone(),
+            order: Order {
+                ca: "corp".into(),
+                names: vec![ENTRY.into()],
+                csr: Vec::new(),
+                state: id.clone().into(),
+            },
+            chain: None,
+            created_at: Time::from_secs(1),
+            replaces: None,
+        };
+        say(format!("begin {id}\n"));
+        keystore.save_pending(&lock, &pending).unwrap();
+        say(format!("saved {id}\n"));
+        pending.created_at = Time::from_secs(2);
+        keystore.save_pending(&lock, &pending).unwrap();
+        pending.chain = Some(pair.chain.clone());
+        keystore.save_pending(&lock, &pending).unwrap();
+        say(format!("issued {id}\n"));
+        let meta = Meta { ca: Some(id.clone()), ..Meta::default() };
+        keystore.commit(&lock, &pair.chain, &pair.key, &meta).unwrap();
+        // Every second time the next order has to push this one out.
+        if turn % 2 == 0 {
+            say(format!("begin {id}\n"));
+            keystore.clear_pending(&lock).unwrap();
+        }
+    }
+}
+
+/// The child, dead when this is dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill(); // SIGKILL
+        let _ = self.0.wait();
+    }
+}
+
+/// The reader goes on until this is dropped, also by a failed assertion.
+struct Reading<'a>(&'a AtomicBool);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+fn start(keystore: &Keystore) -> Child {
+    let test = concat!(module_path!(), "::child");
+    let test = test.split_once("::").unwrap().1; // libtest leaves out the crate
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(DIR, keystore.dir())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Loads all the time: each bundle is whole and none is older than the one before.
+fn read_until(keystore: &Keystore, reading: &AtomicBool) -> (u64, u64) {
+    let (mut loads, mut version) = (0, 0);
+    while reading.load(Ordering::SeqCst) {
+        match keystore.load(&name(ENTRY)).unwrap() {
+            Ok(bundle) => {
+                assert!(bundle.version >= version, "{} after {version}", bundle.version);
+                version = bundle.version;
+                // Key and certificate are compared by load(); meta names the key.
+                let key = bundle.key.private_key_to_pem_pkcs8().unwrap();
+                let id = String::from_utf8(key).unwrap().lines().nth(1).unwrap().to_owned();
+                assert_eq!(bundle.meta.ca, Some(id));
+                loads += 1;
+            }
+            Err(Defect::Missing) if version == 0 => {}
+            Err(defect) => panic!("{defect:?} after version {version}"),
+        }
+    }
+    (loads, version)
+}
+
+/// What save_pending() returned for is there, whatever came then.
+fn look_at_pending(keystore: &Keystore, progress: &str, round: u32) {
+    let pending = keystore.pending(&name(ENTRY)).unwrap();
+    if let Some(p) = &pending {
+        let key = String::from_utf8(p.key_pem.bytes().to_vec()).unwrap();
+        assert_eq!(p.order.state, *key.lines().nth(1).unwrap(), "an order with another's key");
+    }
+    let last = progress.lines().last().unwrap();
+    let (what, id) = last.split_once(' ').unwrap();
+    if what != "begin" {
+        let pending = pending.unwrap_or_else(|| panic!("round {round}: lost after {last:?}"));
+        assert_eq!(pending.order.state, *id, "round {round}");
+        assert!(what != "issued" || pending.chain.is_some(), "round {round}: the chain is lost");
+    }
+}

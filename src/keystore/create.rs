@@ -1,0 +1,124 @@
+//! Making the keystore: nginx's master does this as root, for the workers' user.
+
+use std::path::Path;
+
+use rustix::fs::{self, Mode};
+use rustix::io::Errno;
+
+use super::disk::{Dir, Owner};
+use super::{Keystore, KeystoreError, paths};
+
+impl Keystore {
+    /// Makes DIR with its parents and the folders in it where they are missing, and gives them to
+    /// `owner` (uid, gid) unless its user has them already. What lies deeper is left alone.
+    pub fn create(dir: &Path, owner: Option<(u32, u32)>) -> Result<Keystore, KeystoreError> {
+        let owner = owner.map(|(uid, gid)| Owner { uid, gid });
+        let parents: Vec<&Path> = dir.ancestors().skip(1).collect();
+        for parent in parents.into_iter().rev().filter(|p| !p.as_os_str().is_empty()) {
+            // The mode counts exactly: with umask 077 the workers could not pass.
+            if make(parent, PARENT_MODE)? {
+                fs::chmod(parent, PARENT_MODE).map_err(|cause| failed("chmod", parent, cause))?;
+            }
+        }
+        make(dir, Mode::RWXU)?;
+        let root = Dir::open(dir, owner)?;
+        if let Some(owner) = owner {
+            root.give_to(owner)?;
+        }
+        for folder in [paths::CERTS, paths::ACCOUNTS, paths::CHALLENGES] {
+            let folder = root.make(folder)?;
+            if let Some(owner) = owner {
+                folder.give_to(owner)?;
+            }
+        }
+        Keystore::open(dir)
+    }
+}
+
+/// Whether the folder had to be made.
+fn make(path: &Path, mode: Mode) -> Result<bool, KeystoreError> {
+    match fs::mkdir(path, mode) {
+        Ok(()) => Ok(true),
+        // A folder that is there may hide behind an error about its read-only parent.
+        Err(_) if path.is_dir() => Ok(false),
+        Err(cause) => Err(failed("mkdir", path, cause)),
+    }
+}
+
+fn failed(call: &'static str, path: &Path, cause: Errno) -> KeystoreError {
+    KeystoreError::System { call, path: path.to_owned(), cause }
+}
+
+const PARENT_MODE: Mode =
+    Mode::RWXU.union(Mode::RGRP.union(Mode::XGRP)).union(Mode::ROTH.union(Mode::XOTH));
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    use super::*;
+    use crate::keystore::testing;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn makes_parents_and_folders() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("a/b/keystore");
+        Keystore::create(&dir, None).unwrap();
+        assert_eq!((mode(&temp.path().join("a")), mode(&temp.path().join("a/b"))), (0o755, 0o755));
+        assert_eq!(mode(&dir), 0o700);
+        for folder in ["certs", "accounts", "challenges"] {
+            assert_eq!(mode(&dir.join(folder)), 0o700);
+        }
+        // Again, and with a mode that the administrator chose.
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o750)).unwrap();
+        Keystore::create(&dir, None).unwrap();
+        assert_eq!(mode(&dir), 0o750);
+    }
+
+    #[test]
+    fn a_file_in_the_way() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = temp.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let error = Keystore::create(&file.join("keystore"), None).unwrap_err();
+        assert!(error.to_string().starts_with("mkdir() \""), "{error}");
+        assert!(error.to_string().ends_with("failed (17: File exists)"), "{error}");
+    }
+
+    #[test]
+    fn root_gives_everything_to_the_owner() {
+        if !rustix::process::geteuid().is_root() {
+            return; // only root can give
+        }
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().join("a/keystore");
+        Keystore::create(&dir, Some((65_534, 65_533))).unwrap();
+        let keystore = Keystore::open(&dir).unwrap();
+        let name = testing::name("a.example");
+        let lock = keystore.try_lock(&name).unwrap().unwrap();
+        testing::commit(&keystore, &lock, &testing::pair("a.example"));
+
+        assert_eq!(std::fs::metadata(temp.path().join("a")).unwrap().uid(), 0);
+        let mut folders = vec![dir];
+        let mut seen = 0;
+        while let Some(folder) = folders.pop() {
+            let own = std::fs::metadata(&folder).unwrap();
+            assert_eq!((own.uid(), own.gid()), (65_534, 65_533), "{}", folder.display());
+            for entry in std::fs::read_dir(&folder).unwrap() {
+                let path = entry.unwrap().path();
+                let meta = std::fs::symlink_metadata(&path).unwrap();
+                if meta.is_dir() {
+                    folders.push(path);
+                } else if meta.is_file() {
+                    assert_eq!((meta.uid(), meta.gid()), (65_534, 65_533), "{}", path.display());
+                    seen += 1;
+                }
+            }
+        }
+        assert_eq!(seen, 5); // three files of the version, its lock, changes
+    }
+}

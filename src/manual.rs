@@ -1,0 +1,13 @@
+//! How the parts fit and why: the manual, kept beside the code.
+
+#![doc = include_str!("manual/overview.md")]
+
+/// Holding one handshake in stock nginx.
+pub mod handshake {
+    #![doc = include_str!("manual/handshake.md")]
+}
+
+/// Decisions that were not obvious, one page each.
+pub mod decisions {
+    #![doc = include_str!("manual/decisions.md")]
+}
