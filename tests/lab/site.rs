@@ -37,6 +37,14 @@ pub struct Site {
     status_port: Port,
 }
 
+/// A second nginx on a site's keystore.
+pub struct Twin {
+    pub nginx: Nginx,
+    pub tls_port: Port,
+    _plain: Port,
+    _status: Port,
+}
+
 /// The place of one entry in a keystore, as other programs see it.
 #[derive(Clone, Debug)]
 pub struct Stored {
@@ -101,6 +109,20 @@ impl Site {
         Site { nginx: config.http(http).start(), lab: self.lab, plan, status_port: self.status_port }
     }
 
+    /// Another nginx, as on another host: the same configuration and keystore on ports of its own.
+    /// The CA's validation never reaches it.
+    pub fn twin(&self, change: impl FnOnce(&mut Plan)) -> Twin {
+        let (plain, tls_port, status) = (Port::reserve(), Port::reserve(), Port::reserve());
+        let mut http = self.http(change);
+        let lab = &self.lab;
+        for (ours, its) in
+            [(&lab.http_port, &plain), (&lab.tls_port, &tls_port), (&self.status_port, &status)]
+        {
+            http = http.replace(&ours.addr().to_string(), &its.addr().to_string());
+        }
+        Twin { nginx: Config::new().http(http).start(), tls_port, _plain: plain, _status: status }
+    }
+
     /// The whole status; None while nginx does not answer.
     pub fn try_status(&self) -> Option<Value> {
         let answer = Http::plain().get(&format!("http://{}/status", self.status_port.addr()));
@@ -141,7 +163,8 @@ impl Site {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        panic!("waited {within:?} in vain: {name} {what}\n{last:#}\n{}", self.nginx.error_log());
+        let told = self.nginx.log_lines("ssl_cert_autofetch").join("\n");
+        panic!("waited {within:?} in vain: {name} {what}\n{last:#}\n{told}");
     }
 
     pub fn wait_state(&self, name: &str, state: &str, within: Duration) -> Value {
