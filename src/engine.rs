@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::keystore::{Keystore, KeystoreError};
 
+mod attempt;
 mod backoff;
 mod board;
 mod budget;

@@ -4,6 +4,7 @@
 //! The adapter, `src/nginx.rs`, exists only with the feature `module`.
 //! Read [`manual`] for how the parts fit and why.
 #![deny(unsafe_code)]
+#![warn(clippy::unwrap_used, clippy::disallowed_methods)] // clippy.toml has the reasons
 
 pub mod bundle;
 pub mod ca;
@@ -24,6 +25,6 @@ pub mod report;
 pub mod settings;
 pub mod status;
 
-#[cfg(feature = "module")]
+#[cfg(all(feature = "module", not(test)))] // a test program has no nginx to link
 #[allow(unsafe_code)] // the adapter: nginx and OpenSSL are C
 mod nginx;

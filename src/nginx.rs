@@ -50,7 +50,7 @@ static HTTP_MODULE: ngx_http_module_t = ngx_http_module_t {
 
 /// nginx finds the module by this symbol and fills in indexes when it loads it.
 #[allow(non_upper_case_globals)]
-#[cfg_attr(not(test), unsafe(no_mangle))]
+#[unsafe(no_mangle)]
 pub static mut ngx_http_ssl_cert_autofetch_module: ngx_module_t = ngx_module_t {
     ctx_index: ngx_uint_t::MAX,
     index: ngx_uint_t::MAX,
@@ -89,16 +89,16 @@ mod table {
     // SAFETY: constant pointers to constants; nginx reads them in one thread.
     unsafe impl<const N: usize, T> Sync for Table<N, T> {}
 
-    #[cfg_attr(not(test), unsafe(no_mangle))]
+    #[unsafe(no_mangle)]
     pub static ngx_modules: Table<2, ngx_module_t> =
         Table([&raw const ngx_http_ssl_cert_autofetch_module, ptr::null()]);
 
-    #[cfg_attr(not(test), unsafe(no_mangle))]
+    #[unsafe(no_mangle)]
     pub static ngx_module_names: Table<2, c_char> =
         Table([c"ngx_http_ssl_cert_autofetch_module".as_ptr(), ptr::null()]);
 
     /// Before nginx's ssl module: our merge puts a certificate where its merge looks for one.
-    #[cfg_attr(not(test), unsafe(no_mangle))]
+    #[unsafe(no_mangle)]
     pub static ngx_module_order: Table<3, c_char> = Table([
         c"ngx_http_ssl_cert_autofetch_module".as_ptr(),
         c"ngx_http_ssl_module".as_ptr(),

@@ -17,6 +17,8 @@ pub struct Standing<'a> {
     pub evidence: &'a [Evidence],
     /// Whether anybody can be asked: an OCSP responder or CRL is known.
     pub has_source: bool,
+    /// When the certificate came into the keystore, where that is known.
+    pub stored_at: Option<Time>,
     /// After a failed check: until then it is not tried again.
     pub next_check: Option<Time>,
     /// After a failed issuance: until then it is not tried again.
@@ -399,6 +401,7 @@ mod tests {
                 certificate: case.certificate.as_ref(),
                 evidence: &case.evidence,
                 has_source: case.has_source,
+                stored_at: None,
                 next_check: case.next_check,
                 next_issue: case.next_issue,
             };
@@ -425,6 +428,7 @@ mod tests {
             certificate: Ok(&certificate),
             evidence: &evidence,
             has_source: true,
+            stored_at: None,
             next_check: None,
             next_issue: None,
         };
@@ -446,6 +450,7 @@ mod tests {
                 certificate: case.certificate.as_ref(),
                 evidence: &case.evidence,
                 has_source: case.has_source,
+                stored_at: None,
                 next_check: case.next_check,
                 next_issue: case.next_issue,
             };
@@ -470,6 +475,7 @@ mod tests {
             certificate: Ok(&certificate),
             evidence: &fresh,
             has_source: true,
+            stored_at: None,
             next_check: None,
             next_issue: None,
         };

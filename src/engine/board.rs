@@ -114,12 +114,20 @@ impl<J> Board<J> {
 
     pub fn put_ready(&mut self, key: Key, job: J, host: Option<String>) {
         self.leave_host(key);
+        if self.closed {
+            self.seats.remove(&key);
+            return; // the job is dropped, and with it what it holds
+        }
         self.seats.insert(key, Seat::Ready(job, host));
         self.ready.push_back(key);
     }
 
     pub fn put_waiting(&mut self, key: Key, job: J, host: Option<String>, until: Time) {
         self.leave_host(key);
+        if self.closed {
+            self.seats.remove(&key);
+            return;
+        }
         self.seats.insert(key, Seat::Waiting(job, host));
         self.alarms.insert((until, key));
     }

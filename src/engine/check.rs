@@ -11,6 +11,7 @@ use super::entry::Entry;
 use super::host::{Count, Working};
 use super::job::{Claim, End, Next, patience};
 use super::ports::{Answer, Inquiry, NoAnswer};
+use super::replace;
 use super::schedule::Why;
 use super::source::host_of;
 use crate::bundle::Bundle;
@@ -115,7 +116,12 @@ impl CheckJob {
         since: Option<Time>,
     ) -> Option<Next> {
         if let Err(error) = desk.reload(entry) {
-            fail(desk, entry, &NoAnswer { cause: error.to_string(), retry_after: None }, vec![]);
+            let cause = error.to_string();
+            if entry.is_bad(now) {
+                replace::give_up(desk, entry, &cause);
+            } else {
+                fail(desk, entry, &NoAnswer { cause, retry_after: None }, vec![]);
+            }
             return Some(Next::Done(End::Asked(now)));
         }
         desk.note_bad(entry, now);
@@ -128,10 +134,7 @@ impl CheckJob {
 
     fn need(&self, entry: &Entry, now: Time, since: Option<Time>) -> Need {
         if entry.is_bad(now) {
-            return match entry.news.next_issue {
-                Some(next) if now < next => Need::Nothing,
-                _ => Need::Replace,
-            };
+            return Need::Replace;
         }
         // An answer counts that was asked for after the demand, or by the worker that this job
         // has waited for: its query is shared.

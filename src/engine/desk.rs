@@ -11,6 +11,7 @@ use super::entry::Entry;
 use super::host::{Count, Host, News, Plan, Update};
 use super::job::{End, Job, Next};
 use super::ports::Ports;
+use super::schedule::Why;
 use super::source::Source;
 use crate::clock::Time;
 use crate::evidence::{Evidence, Status};
@@ -112,8 +113,18 @@ impl Desk {
     /// Reads the entry from the keystore. What could not be read now leaves what was there.
     pub fn reload(&self, entry: &mut Entry) -> Result<(), KeystoreError> {
         let name = entry.settings.name.clone();
-        let loaded = self.keystore.load(&name)?;
-        let mut evidence = self.keystore.evidence(&name)?;
+        let mut loaded = self.keystore.load(&name)?;
+        let mut evidence = match self.keystore.evidence(&name) {
+            // The next answer mends it; until then what is in memory is what there is.
+            Err(KeystoreError::Damaged { .. }) => entry.evidence.clone(),
+            evidence => evidence?,
+        };
+        let read = loaded.as_ref().map_or(0, |bundle| bundle.version);
+        if let Some(named) = entry.named(self.now()).filter(|named| read < *named) {
+            if let Ok(newer) = self.keystore.load_version(&name, named)? {
+                loaded = Ok(newer);
+            }
+        }
         let first = !std::mem::replace(&mut entry.loaded, true);
         std::mem::swap(&mut entry.evidence, &mut evidence);
         for (unsaved, der) in std::mem::take(&mut entry.unsaved) {
@@ -132,8 +143,8 @@ impl Desk {
         let changed = first || replaced || entry.evidence != evidence || entry.news != news;
         entry.news = news;
         let now = self.now();
-        if replaced && !entry.is_bad(now) {
-            self.publish(entry, |news| news.bad_since = None);
+        if replaced {
+            self.forget_failures(entry, now);
         }
         // Before anybody is told: a back-off that was for less than this holds no longer.
         self.note_bad(entry, now);
@@ -141,6 +152,23 @@ impl Desk {
             self.tell(entry, vec![], vec![]);
         }
         Ok(())
+    }
+
+    /// What went wrong with another certificate says nothing about this one.
+    fn forget_failures(&self, entry: &mut Entry, now: Time) {
+        let why = entry.why_replace(now);
+        if why.as_ref().is_some_and(Why::is_bad) {
+            return;
+        }
+        self.publish(entry, |news| {
+            news.bad_since = None;
+            if why.is_none() && news.issue_failures > 0 {
+                (news.next_issue, news.issue_failures) = (None, 0);
+                if news.check_failures == 0 {
+                    news.last_error = None;
+                }
+            }
+        });
     }
 
     /// Whom to ask about the entry's certificate.

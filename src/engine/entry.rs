@@ -2,6 +2,7 @@
 //! read the disk; the event loop never does, it gets views.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::host::{News, View};
 use super::schedule::{self, Why};
@@ -26,6 +27,9 @@ pub struct Entry {
     pub news: News,
     /// Until when each CA wants to be left alone (Retry-After), by its place in the plan.
     pub rests: Vec<(usize, Time)>,
+    /// A version that was heard of by its number, and when: on NFS `current` may be older for half
+    /// a minute.
+    pub heard_of: Option<(u64, Time)>,
     /// The certificate that a person wants replaced (`cert-autofetch renew`).
     pub unwanted: Option<Fingerprint>,
     /// The certificate that was told of as having no source.
@@ -44,6 +48,7 @@ impl Entry {
             has_source: false,
             news: News::default(),
             rests: Vec::new(),
+            heard_of: None,
             unwanted: None,
             told_no_source: None,
         }
@@ -70,6 +75,7 @@ impl Entry {
             certificate: self.bundle.as_ref().map(|b| &b.facts),
             evidence: &evidence,
             has_source: self.has_source,
+            stored_at: self.bundle.as_ref().ok().and_then(|b| b.meta.stored_at),
             next_check: self.news.next_check,
             next_issue: self.news.next_issue,
         })
@@ -95,6 +101,11 @@ impl Entry {
 
     pub fn is_unwanted(&self) -> bool {
         self.fingerprint().is_some() && self.fingerprint() == self.unwanted.as_ref()
+    }
+
+    /// The version that is known to be current.
+    pub fn named(&self, now: Time) -> Option<u64> {
+        self.heard_of.filter(|(_, at)| now.since(*at) < STALE_LINK).map(|(version, _)| version)
     }
 
     pub fn is_bad(&self, now: Time) -> bool {
@@ -151,3 +162,6 @@ impl Entry {
         newest.map(|e| e.serial.clone())
     }
 }
+
+/// Longer than a network file system remembers a folder (NFS: `acdirmax`, 60 s).
+const STALE_LINK: Duration = Duration::from_secs(90);

@@ -118,6 +118,7 @@ impl View {
             certificate: self.bundle.as_ref().map(|b| &b.facts),
             evidence: &self.evidence,
             has_source: self.has_source,
+            stored_at: self.bundle.as_ref().ok().and_then(|b| b.meta.stored_at),
             next_check: self.news.next_check,
             next_issue: self.news.next_issue,
         }

@@ -161,8 +161,8 @@ impl Pool {
         drop(board);
         let mut crew = lock(&self.crew);
         crew.idle -= 1;
-        // The last one stays.
-        !closed && !(timed_out && crew.idle > 0)
+        let is_spare = timed_out && crew.idle > 0; // the last one stays
+        !closed && !is_spare
     }
 }
 

@@ -6,12 +6,13 @@ use std::time::Duration;
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
 
+use super::attempt::Attempt;
 use super::backoff;
 use super::desk::{Desk, brief, is_good};
 use super::host::{Count, News};
 use super::job::{End, Next, patience};
 use super::ports::{Answer, Inquiry, NoAnswer};
-use super::replace::{Attempt, ReplaceJob, postpone};
+use super::replace::{ReplaceJob, postpone};
 use super::schedule::Why;
 use super::source::{Source, host_of};
 use crate::bundle::{Meta, Replaced};
@@ -138,7 +139,9 @@ impl ReplaceJob {
         }
         let failures = entry.news.issue_failures.saturating_add(1);
         let interval = entry.settings.check_interval;
-        let wait = backoff::check(failures, interval, failure.retry_after, desk.share());
+        // Nothing can be served until there is proof: a wish for a long rest can't be granted.
+        let wish = failure.retry_after.map(|w| if why.is_bad() { w.min(LONGEST_REST) } else { w });
+        let wait = backoff::check(failures, interval, wish, desk.share());
         let (serial, ca) = (&checked.facts.serial, &desk.plan.cas[attempt.ca].name);
         let cause = format!("\"{ca}\": no proof for serial={serial} yet: {}", failure.cause);
         let counts = attempt.counts.clone();
@@ -248,6 +251,7 @@ fn pem(checked: &CheckedChain) -> Result<Vec<u8>, ErrorStack> {
 /// How long after its issuance an unknown certificate is asked about again; then twice as long.
 const FIRST_DELAY: Duration = Duration::from_millis(200);
 const SHORTEST: Duration = Duration::from_millis(200);
+const LONGEST_REST: Duration = Duration::from_secs(60);
 /// A certificate of the future is looked at again between these.
 const SOON: Duration = Duration::from_secs(10);
 const LATE: Duration = Duration::from_secs(3600);

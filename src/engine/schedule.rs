@@ -65,13 +65,13 @@ pub fn why_replace(now: Time, standing: &Standing, settings: &EntrySettings) -> 
     if settings.names.iter().any(|n| !certificate.covers(n)) {
         return Some(Why::Names);
     }
-    (renewal_at(certificate, settings) <= now).then_some(Why::Renewal)
+    (renewal_at(certificate, standing.stored_at, settings) <= now).then_some(Why::Renewal)
 }
 
 /// When a replacement is due.
 pub fn replace_at(now: Time, standing: &Standing, settings: &EntrySettings) -> Time {
     match (why_replace(now, standing, settings), standing.certificate) {
-        (None, Ok(certificate)) => renewal_at(certificate, settings),
+        (None, Ok(certificate)) => renewal_at(certificate, standing.stored_at, settings),
         _ => standing.next_issue.unwrap_or(now),
     }
 }
@@ -86,27 +86,32 @@ pub fn check_at(now: Time, standing: &Standing, settings: &EntrySettings) -> Opt
     let good = standing.evidence.iter().filter(|e| e.status == Status::Good);
     let refresh = |e: &Evidence| {
         let share = 0.5 + 0.3 * share_of(&e.certificate.0, e.checked_at.millis());
-        let soonest = e.checked_at + SPACING.min(settings.check_interval / 2);
         // An answer at its end, or even past it within the skew, has no freshness to share out.
-        policy::refresh_at(e, settings.check_interval, share).map(|at| at.max(soonest))
+        let is_over = e.fresh_until(settings.check_interval) < e.checked_at + ONE_SECOND;
+        let soonest =
+            if is_over { SPACING.min(settings.check_interval / 2) } else { ONE_SECOND / 2 };
+        let at = policy::refresh_at(e, settings.check_interval, share);
+        at.map(|at| at.max(e.checked_at + soonest))
     };
     let due = standing.next_check.or_else(|| good.filter_map(refresh).max()).unwrap_or(now);
     // Before that the answer changes nothing.
     Some(due.max(certificate.not_before - SKEW))
 }
 
-/// Good answers are not asked for faster than this without a handshake.
+/// Answers that are never fresh are not asked for faster than this without a handshake.
 const SPACING: Duration = Duration::from_secs(5);
+const ONE_SECOND: Duration = Duration::from_secs(1);
 
 /// When the certificate is renewed for its age: a little earlier than asked for, so that entries
 /// that were issued together are not renewed together.
-fn renewal_at(certificate: &CertFacts, settings: &EntrySettings) -> Time {
+fn renewal_at(certificate: &CertFacts, stored_at: Option<Time>, settings: &EntrySettings) -> Time {
     let life = certificate.not_after.since(certificate.not_before);
     let early = life.mul_f64(0.03 * share_of(&certificate.fingerprint.0, 0));
     let at = policy::renew_at(certificate, settings.renew_before) - early;
-    // `renew_before` may be longer than the CA lets certificates live: without this bound each
-    // new one would be due at once, and the CA asked without end.
-    at.max(certificate.not_before + life / 2)
+    // `renew_before` may be longer than the CA lets certificates live, or the CA may backdate
+    // them by more: without this bound each new one would be due at once, and the CA asked
+    // without end.
+    at.max(stored_at.unwrap_or(certificate.not_before) + life / 10)
 }
 
 /// How long after the start of a worker the entry with this index is first looked at, of so many:
@@ -177,6 +182,7 @@ mod tests {
             certificate: Ok(facts),
             evidence,
             has_source: true,
+            stored_at: None,
             next_check: None,
             next_issue: None,
         }
@@ -221,13 +227,15 @@ mod tests {
     #[test]
     fn renewal_is_bounded() {
         let (facts, mut settings) = (facts(), settings());
-        let at = renewal_at(&facts, &settings);
+        let at = renewal_at(&facts, None, &settings);
         assert!(t(64 * DAY) <= at && at <= t(67 * DAY), "{at}");
         for before in
             [RenewBefore::Time(Duration::from_secs(365 * 86400)), RenewBefore::Percent(99)]
         {
             settings.renew_before = before;
-            assert_eq!(renewal_at(&facts, &settings), t(50 * DAY), "{before:?}");
+            assert_eq!(renewal_at(&facts, None, &settings), t(10 * DAY), "{before:?}");
+            let late = Some(t(50 * DAY));
+            assert_eq!(renewal_at(&facts, late, &settings), t(60 * DAY), "{before:?}");
         }
     }
 
@@ -235,7 +243,7 @@ mod tests {
     fn replacement_due() {
         let (facts, settings) = (facts(), settings());
         let fine = standing(&facts, &[]);
-        let at = renewal_at(&facts, &settings);
+        let at = renewal_at(&facts, None, &settings);
         assert_eq!(replace_at(t(DAY), &fine, &settings), at);
         assert_eq!(replace_at(t(70 * DAY), &fine, &settings), t(70 * DAY));
         let failed = Standing { next_issue: Some(t(71 * DAY)), ..fine };

@@ -95,9 +95,12 @@ impl Watch {
     ) {
         let place = |name: &EntryName| desk.plan.entries.iter().position(|e| e.name == *name);
         match change {
-            Change::Certificate(name, _) | Change::Evidence(name) | Change::Import(name) => {
-                touched.extend(place(name));
+            Change::Certificate(name, version) => {
+                let Some(index) = place(name) else { return };
+                desk.entry(index).heard_of = Some((*version, desk.now()));
+                touched.insert(index);
             }
+            Change::Evidence(name) | Change::Import(name) => touched.extend(place(name)),
             Change::Renew(name) => {
                 let Some(index) = place(name).filter(|_| leads) else { return };
                 let mut entry = desk.entry(index);

@@ -35,6 +35,7 @@ pub struct MainConf {
     pub zone: Option<*mut ngx_shm_zone_t>,
     /// One eventfd for each worker slot: any worker's thread wakes them all.
     pub wakeups: Vec<OwnedFd>,
+    #[allow(clippy::vec_box)] // contexts hold their addresses
     pub listens: Vec<Box<listens::ServerHook>>,
     /// Set in worker processes only.
     pub worker: Option<*mut Worker>,
@@ -207,9 +208,13 @@ fn set_directive(cf: *mut ngx_conf_t) -> Result<(), String> {
     match name {
         "ssl_cert_autofetch_status" => status::install(context),
         "ssl_cert_autofetch_ca" => return ca_block(cf, args[0], main),
-        "ssl_cert_autofetch_keystore" | "ssl_cert_autofetch_max_held" => {
-            return main.raw.set(name, args);
+        "ssl_cert_autofetch_keystore" => {
+            let full = args.first().map(|dir| full_name(cf, dir, 0)).transpose()?;
+            let args: Vec<&str> =
+                full.as_deref().into_iter().chain(args.iter().copied().skip(1)).collect();
+            return main.raw.set(name, &args);
         }
+        "ssl_cert_autofetch_max_held" => return main.raw.set(name, args),
         _ => return server.raw.set(name, args),
     }
     Ok(())
@@ -250,13 +255,7 @@ unsafe extern "C" fn ca_line(
 /// A file of the configuration, relative to nginx.conf's folder. Read by the master.
 fn read_file(cf: *mut ngx_conf_t, path: &str) -> Result<Vec<u8>, String> {
     const LIMIT: u64 = 1024 * 1024;
-    let mut name: Vec<u8> = path.bytes().chain([0]).collect();
-    let mut full = ngx_str_t { len: path.len(), data: name.as_mut_ptr() };
-    // SAFETY: full is NUL-terminated; on success its data is in the cycle's pool or ours.
-    if unsafe { ngx_conf_full_name((*cf).cycle, &raw mut full, 1) } != NGX_OK {
-        return Err("no memory".into());
-    }
-    let full = http::text(&full).unwrap_or(path).to_owned();
+    let full = full_name(cf, path, 1)?;
     let failed = |call: &str, e: std::io::Error| format!("{call} \"{full}\" failed ({e})");
     let file = std::fs::File::open(Path::new(&full)).map_err(|e| failed("open()", e))?;
     let mut bytes = Vec::new();
@@ -266,6 +265,17 @@ fn read_file(cf: *mut ngx_conf_t, path: &str) -> Result<Vec<u8>, String> {
         return Err(format!("\"{full}\" is larger than {LIMIT} bytes"));
     }
     Ok(bytes)
+}
+
+/// A path as nginx resolves it: against the folder of nginx.conf or, with 0, against the prefix.
+fn full_name(cf: *mut ngx_conf_t, path: &str, of_conf: ngx_uint_t) -> Result<String, String> {
+    let mut name: Vec<u8> = path.bytes().chain([0]).collect();
+    let mut full = ngx_str_t { len: path.len(), data: name.as_mut_ptr() };
+    // SAFETY: full is NUL-terminated; on success its data is in the cycle's pool or ours.
+    if unsafe { ngx_conf_full_name((*cf).cycle, &raw mut full, of_conf) } != NGX_OK {
+        return Err("no memory".into());
+    }
+    Ok(http::text(&full).unwrap_or(path).to_owned())
 }
 
 /// Runs before the servers are merged: the last look at http{} itself.

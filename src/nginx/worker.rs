@@ -414,7 +414,7 @@ pub unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
 fn prepare(main: &mut MainConf, core: &ngx_core_conf_t) -> Result<(), String> {
     // SAFETY: asks only.
     let root = unsafe { libc::geteuid() } == 0;
-    let owner = root.then_some((core.user as u32, core.group as u32));
+    let owner = root.then_some((core.user, core.group));
     Keystore::create(main.raw.keystore(), owner).map_err(|e| format!("keystore: {e}"))?;
     let workers = if core.master == 1 { core.worker_processes.max(1) } else { 1 };
     main.wakeups = (0..workers).map(|_| eventfd()).collect::<Result<_, _>>()?;

@@ -1,1 +1,163 @@
+//! What is done though no handshake asks for it.
 
+use super::world::*;
+use crate::evidence::Reason;
+use crate::fixture::{DAY, Spec};
+use crate::keystore::Change;
+use crate::policy::Decision;
+
+#[test]
+fn the_first_certificate_is_there_before_anybody_asks() {
+    let world = World::new();
+    let mut worker = world.worker();
+    world.pass(&mut [&mut worker], s(2));
+    assert_eq!(world.stored(), Some(world.cas[0].serial(1)));
+    assert_eq!(worker.decide(None), Decision::Serve, "with its proof");
+    let told = worker.told();
+    assert_eq!(told.lines(), ["issued serial=a001 from \"one\""]);
+    assert_eq!(told.finished, [], "nobody waited");
+}
+
+#[test]
+fn a_view_comes_with_the_first_look_even_of_nothing() {
+    let world = World::new();
+    let mut worker = world.worker();
+    worker.look();
+    let updates = worker.updates();
+    assert!(updates.iter().any(|u| u.view.bundle.is_err()));
+}
+
+#[test]
+fn evidence_is_renewed_before_it_ends() {
+    let world = World::new();
+    world.store(0x11);
+    let mut worker = world.worker();
+    world.pass(&mut [&mut worker], s(2 * 3600));
+    let asked = world.responder.queries().len();
+    // Each 1800 to 2880 seconds.
+    assert!((3..=5).contains(&asked), "{asked}");
+    for _ in 0..2000 {
+        world.pass(&mut [&mut worker], s(1));
+        assert_eq!(worker.decide(None), Decision::Serve, "nobody is ever held");
+    }
+    assert_eq!(worker.told().finished, []);
+}
+
+#[test]
+fn without_interval_nothing_is_asked_behind() {
+    let world = World::with(|w| w.settings.check_interval = s(0));
+    world.store(0x11);
+    let mut worker = world.worker();
+    world.pass(&mut [&mut worker], s(600));
+    assert_eq!(world.responder.queries(), []);
+}
+
+#[test]
+fn a_revocation_is_found_and_mended_without_clients() {
+    let world = World::new();
+    let old = world.store(0x11);
+    world.responder.say(&old, &[Say::Good, Say::Revoked(Reason::Superseded)]);
+    let mut worker = world.worker();
+    world.pass(&mut [&mut worker], s(3000));
+    assert_eq!(world.stored(), Some(world.cas[0].serial(1)));
+    assert_eq!(worker.decide(None), Decision::Serve);
+}
+
+#[test]
+fn renewal_comes_before_the_end_and_once() {
+    let world = World::new();
+    world.store(0x11); // 31 days, of which one is over
+    let mut worker = world.worker();
+    world.clock.advance(s(18 * 86400));
+    world.pass(&mut [&mut worker], s(10));
+    assert_eq!(world.cas[0].orders(), 0);
+    world.clock.advance(s(3 * 86400));
+    world.pass(&mut [&mut worker], s(10));
+    assert_eq!(world.stored(), Some(world.cas[0].serial(1)));
+    let told = worker.told();
+    assert!(told.lines().iter().any(|l| l.starts_with("replaced serial=11 by serial=a001")));
+    assert_eq!(worker.news().replaced, None, "it was in time");
+    assert_eq!(told.count(crate::engine::Count::ReplacedExpired), 0);
+    world.pass(&mut [&mut worker], s(600));
+    assert_eq!(world.cas[0].orders(), 1);
+}
+
+#[test]
+fn a_certificate_of_the_future_is_no_reason_to_issue() {
+    let world = World::new();
+    world.store_as(Spec { serial: 0x11, life: (DAY, 30 * DAY), ..Spec::default() });
+    let mut worker = world.worker();
+    world.pass(&mut [&mut worker], s(60));
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    assert_eq!(world.cas[0].orders(), 0);
+    assert_eq!(world.responder.queries(), [], "an answer would change nothing");
+    assert_eq!(worker.told().finished.len(), 1);
+    world.clock.advance(s(86400 - 60));
+    world.pass(&mut [&mut worker], s(2));
+    assert_eq!(world.responder.queries().len(), 1);
+}
+
+#[test]
+fn a_person_asks_for_another_one() {
+    let world = World::with(|w| {
+        w.ca_settings[0].budget = crate::settings::Budget { count: 0, window: s(86400) };
+    });
+    world.store(0x11);
+    let mut worker = world.worker();
+    world.pass(&mut [&mut worker], s(3));
+    world.keystore().announce(&Change::Renew(world.settings.name.clone())).unwrap();
+    world.pass(&mut [&mut worker], s(5));
+    assert_eq!(world.stored(), Some(world.cas[0].serial(1)), "whatever the budget says");
+    world.pass(&mut [&mut worker], s(60));
+    assert_eq!(world.cas[0].orders(), 1, "once");
+
+    // Even where there was no other way left.
+    world.responder.say(&world.cas[0].serial(1), &[Say::Revoked(Reason::Superseded)]);
+    world.clock.advance(s(3600));
+    world.pass(&mut [&mut worker], s(60));
+    assert_eq!(world.cas[0].orders(), 1);
+    world.keystore().announce(&Change::Renew(world.settings.name.clone())).unwrap();
+    world.pass(&mut [&mut worker], s(5));
+    assert_eq!(world.stored(), Some(world.cas[0].serial(2)));
+}
+
+#[test]
+fn an_imported_certificate_is_found() {
+    let world = World::new();
+    world.store(0x11);
+    let mut worker = world.worker();
+    world.pass(&mut [&mut worker], s(3));
+    world.responder.queries();
+    let new = world.store(0x12);
+    worker.look();
+    world.drive(&mut [&mut worker]);
+    assert_eq!(world.responder.queries(), [new], "and asked about at once");
+}
+
+#[test]
+fn a_keystore_that_cant_be_read_is_no_reason_to_issue() {
+    let world = World::new();
+    world.store(0x11);
+    let moved = world.dir().with_extension("away");
+    let mut worker = world.worker();
+    std::fs::rename(world.dir(), &moved).unwrap();
+    world.pass(&mut [&mut worker], s(3));
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    let told = worker.told();
+    assert_eq!(told.finished.len(), 1);
+    assert!(told.lines()[0].starts_with("ISSUE failed: open() "), "{:?}", told.lines());
+    std::fs::rename(&moved, world.dir()).unwrap();
+    world.pass(&mut [&mut worker], s(10));
+    assert_eq!(world.cas[0].orders(), 0);
+    assert_eq!(worker.decide(None), Decision::Serve);
+    assert_eq!((worker.news().last_error, worker.news().next_issue), (None, None));
+
+    // What was loaded still stands.
+    std::fs::rename(world.dir(), &moved).unwrap();
+    world.pass(&mut [&mut worker], s(3700));
+    assert_eq!(worker.decide(None), Decision::Serve, "soft");
+    assert_eq!(world.cas[0].orders(), 0);
+    std::fs::rename(&moved, world.dir()).unwrap();
+}

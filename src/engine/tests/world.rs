@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use openssl::pkey::PKey;
@@ -97,7 +97,10 @@ impl World {
             zone: Arc::clone(zone),
             id: zone.workers.fetch_add(1, SeqCst),
             exiting: AtomicBool::new(false),
-            woken: AtomicUsize::new(0),
+            woken: Mutex::default(),
+            bell: Condvar::new(),
+            before_claim: Hook::default(),
+            before_news: Hook::default(),
         });
         let plan = Plan {
             keystore: self.dir(),
@@ -276,14 +279,40 @@ pub struct Zone {
     workers: AtomicUsize,
 }
 
+/// What another thread or process does at a moment that the test chooses.
+pub type Hook = Mutex<Option<Box<dyn FnOnce() + Send>>>;
+
+fn happen(hook: &Hook) {
+    let what = hook.lock().unwrap().take();
+    if let Some(what) = what {
+        what();
+    }
+}
+
 pub struct FakeHost {
     pub zone: Arc<Zone>,
     pub id: usize,
     pub exiting: AtomicBool,
-    pub woken: AtomicUsize,
+    woken: Mutex<usize>,
+    bell: Condvar,
+    /// Happens once, just before this worker claims something.
+    pub before_claim: Hook,
+    /// Happens once, when this worker reads the news.
+    pub before_news: Hook,
 }
 
 impl FakeHost {
+    /// How often it was woken.
+    pub fn woken(&self) -> usize {
+        *self.woken.lock().unwrap()
+    }
+
+    /// Waits until it is woken, or for a short while: the test's clock has to go on.
+    pub fn wait(&self) {
+        let woken = self.woken.lock().unwrap();
+        drop(self.bell.wait_timeout(woken, Duration::from_millis(10)).unwrap());
+    }
+
     /// The worker dies: what it claimed is free.
     pub fn die(&self) {
         self.zone.claim.lock().unwrap().take_if(|(id, _)| *id == self.id);
@@ -293,10 +322,12 @@ impl FakeHost {
 
 impl Host for FakeHost {
     fn wake(&self) {
-        self.woken.fetch_add(1, SeqCst);
+        *self.woken.lock().unwrap() += 1;
+        self.bell.notify_all();
     }
 
     fn news(&self, _entry: usize) -> News {
+        happen(&self.before_news);
         self.zone.news.lock().unwrap().clone()
     }
 
@@ -311,6 +342,7 @@ impl Host for FakeHost {
     }
 
     fn claim(&self, _entry: usize, now: Time, deadline: Time) -> bool {
+        happen(&self.before_claim);
         let mut claim = self.zone.claim.lock().unwrap();
         if claim.is_some_and(|(id, until)| id != self.id && now < until) {
             return false;
@@ -364,11 +396,18 @@ pub struct FakeResponder {
     script: Mutex<BTreeMap<String, VecDeque<Say>>>,
     /// Serial and URL of each query.
     pub asked: Mutex<Vec<(Serial, String)>>,
+    /// Happens once, while a query is under way.
+    pub meanwhile: Hook,
 }
 
 impl FakeResponder {
     fn new(clock: Arc<FakeClock>) -> FakeResponder {
-        FakeResponder { clock, script: Mutex::default(), asked: Mutex::default() }
+        FakeResponder {
+            clock,
+            script: Mutex::default(),
+            asked: Mutex::default(),
+            meanwhile: Hook::default(),
+        }
     }
 
     /// The last is repeated. Of what nothing is said the answer is good.
@@ -394,6 +433,7 @@ impl Responders for FakeResponder {
             if says.len() > 1 { says.pop_front() } else { says.front().cloned() }
         };
         let asked = self.clock.now();
+        happen(&self.meanwhile);
         let nothing = |cause: &str, retry_after| {
             Err(NoAnswer { cause: format!("ocsp: {cause}, source={}", inquiry.url), retry_after })
         };
@@ -426,8 +466,6 @@ impl Responders for FakeResponder {
 pub enum Do {
     Fail(IssueError),
     Wait(Duration),
-    /// Issues at once.
-    Issue,
     /// Issues with a life of these seconds from [`NOW`].
     IssueFor(i64, i64),
     /// Issues for other names.
@@ -525,7 +563,6 @@ impl Ca for FakeCa {
                 order.state["polled"] = json!(true);
                 Progress::Wait(time)
             }
-            Some(Do::Issue) => Progress::Issued(self.issue(&request, &names, life)),
             Some(Do::IssueFor(begin, end)) => {
                 Progress::Issued(self.issue(&request, &names, (begin, end)))
             }

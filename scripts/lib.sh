@@ -1,0 +1,259 @@
+# Shared by the scripts: what is said, what is installed, which Rust. Sourced, never run.
+# shellcheck shell=bash
+
+set -euo pipefail
+shopt -s inherit_errexit
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# Fixed, for the paths that the scripts promise are in it.
+export CARGO_TARGET_DIR=$ROOT/target
+cd "$ROOT"
+
+# ----------------------------------------------------------------------------- words
+
+say() {
+    printf '%s\n' "$*" >&2
+}
+
+die() {
+    printf '%s: %s\n' "${0##*/}" "$*" >&2
+    exit 1
+}
+
+# at_exit COMMAND...: runs it when this shell or subshell ends, the last one first.
+AT_EXIT=
+AT_EXIT_OF=
+at_exit() {
+    # A subshell has the variables of its parent, not its traps.
+    [ "$AT_EXIT_OF" = "$BASHPID" ] || AT_EXIT=
+    AT_EXIT_OF=$BASHPID
+    AT_EXIT="$(printf '%q ' "$@");$AT_EXIT"
+    trap 'eval "$AT_EXIT"' EXIT
+    trap 'exit 130' INT TERM HUP
+}
+
+# quietly LOG COMMAND...: in a subshell; the output goes to a file, and is shown if it fails.
+quietly() {
+    local log=$1
+    shift
+    mkdir -p "$(dirname "$log")"
+    ("$@") >"$log" 2>&1 && return
+    tail -n 40 "$log" >&2
+    die "'$1' failed, see $log"
+}
+
+# ----------------------------------------------------------------------------- packages
+
+# install PROBE=PACKAGE...: installs the packages whose probe finds nothing. A probe is a command,
+# or dpkg for a package that brings none.
+install() {
+    local pair missing=()
+    for pair in "$@"; do
+        is_there "${pair%%=*}" "${pair#*=}" || missing+=("${pair#*=}")
+    done
+    [ ${#missing[@]} -eq 0 ] || apt_install "${missing[@]}"
+}
+
+is_there() {
+    if [ "$1" = dpkg ]; then
+        [[ $(dpkg-query -W -f '${db:Status-Abbrev}' "$2" 2>/dev/null) == ii* ]]
+    else
+        command -v "$1" >/dev/null
+    fi
+}
+
+apt_install() {
+    command -v apt-get >/dev/null || die "missing: $* (and there is no apt-get to install it with)"
+    apt_update
+    say "installing: $*"
+    if [ ! -e "$POLICY" ]; then
+        at_exit as_root rm -f "$POLICY"
+        as_root sh -c "printf '#!/bin/sh\nexit 101\n' >$POLICY && chmod 755 $POLICY"
+    fi
+    quiet_apt install -y --no-install-recommends "$@" || die "apt-get can't install: $*"
+}
+
+# While this says 101, packages don't start their services. Gone when the script ends.
+POLICY=/usr/sbin/policy-rc.d
+
+APT_IS_FRESH=
+apt_update() {
+    [ -z "$APT_IS_FRESH" ] || return 0
+    say "apt-get update"
+    quiet_apt update || die "apt-get update failed"
+    APT_IS_FRESH=yes
+}
+
+quiet_apt() {
+    local output
+    output=$(as_root env DEBIAN_FRONTEND=noninteractive apt-get -q \
+        -o Dpkg::Options::=--force-confold "$@" 2>&1 </dev/null) && return
+    printf '%s\n' "$output" | tail -n 20 >&2
+    return 1
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        die "packages must be installed: run as root, or install sudo"
+    fi
+}
+
+# ----------------------------------------------------------------------------- Rust
+
+# The toolchain in PATH, or rustup's, if it is new enough; else the distribution's.
+need_rust() {
+    PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+    local version
+    for version in /usr/lib/rust-1.*/bin; do
+        [ ! -x "$version/cargo" ] || PATH=$PATH:$version
+    done
+    export PATH
+    rust_is_new_enough || install_rust
+    rust_is_new_enough || die "Rust $(msrv) or later is needed, and this distribution has none"
+}
+
+msrv() {
+    sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml
+}
+
+rust_is_new_enough() {
+    command -v cargo >/dev/null && command -v rustc >/dev/null || return 1
+    local version
+    # A rustup without a toolchain answers with an error.
+    version=$(rustc --version 2>/dev/null) || return 1
+    version=${version#rustc }
+    is_at_least "${version%%[- ]*}"
+}
+
+# is_at_least VERSION: the smallest version that the package accepts, or a later one.
+is_at_least() {
+    printf '%s\n' "$(msrv)" "$1" | sort -V -C
+}
+
+# Debian: rustc; in a stable release that is too old rustc-web (for browsers). Ubuntu: rustc-1.85.
+install_rust() {
+    apt_update
+    if is_at_least "$(candidate rustc)"; then
+        apt_install cargo rustc
+    elif is_at_least "$(candidate rustc-web)"; then
+        apt_install cargo-web rustc-web
+    else
+        local name
+        name=$(apt-cache pkgnames rustc-1. | grep -E '^rustc-1\.[0-9]+$' | sort -V | tail -n 1)
+        [ -n "$name" ] && is_at_least "${name#rustc-}" || return 0
+        apt_install "$name" "cargo-${name#rustc-}"
+        PATH=/usr/lib/rust-${name#rustc-}/bin:$PATH
+    fi
+    hash -r
+}
+
+# has_candidate PACKAGE: whether apt has it.
+has_candidate() {
+    command -v apt-get >/dev/null || return 1
+    apt_update
+    [ "$(candidate "$1")" != 0 ]
+}
+
+# candidate PACKAGE: the version that apt would install, 0 if none.
+candidate() {
+    local version
+    version=$(apt-cache policy "$1" | sed -n 's/^ *Candidate: //p')
+    version=${version%%+*}
+    [[ $version =~ ^[0-9] ]] && printf '%s\n' "$version" || printf '0\n'
+}
+
+# The linters of the same origin as the compiler. No error if there are none.
+need_rust_linters() {
+    if cargo clippy --version >/dev/null 2>&1 && cargo fmt --version >/dev/null 2>&1; then
+        return
+    fi
+    local origin version
+    origin=$(dpkg -S "$(command -v rustc)" 2>/dev/null) || return 0
+    version=${origin%%[: ]*}
+    case $version in
+        rustc) apt_install rust-clippy rustfmt ;;
+        rustc-web) apt_install rust-web-clippy rustfmt-web ;;
+        rustc-1.*) apt_install "rust-${version#rustc-}-clippy" "rustfmt-${version#rustc-}" ;;
+        libstd-rust-* | *) ;;
+    esac
+}
+
+# ----------------------------------------------------------------------------- programs and libraries
+
+# What the core needs to be compiled: no nginx, no libclang.
+need_core() {
+    install gcc=gcc dpkg=libc6-dev pkg-config=pkg-config dpkg=libssl-dev dpkg=ca-certificates
+    need_rust
+}
+
+# What the adapter needs beyond: bindgen reads nginx's headers.
+need_module() {
+    need_core
+    install make=make dpkg=libclang-dev clang=clang dpkg=libpcre2-dev dpkg=zlib1g-dev
+}
+
+# What the tests and benchmarks start.
+need_programs() {
+    install openssl=openssl curl=curl pebble=pebble pebble-challtestsrv=pebble valgrind=valgrind
+}
+
+# The nginx that the scripts are about: NGINX_BIN, else the one in PATH, else Debian's.
+need_nginx() {
+    if [ -n "${NGINX_BIN:-}" ]; then
+        [ -x "$(command -v "$NGINX_BIN")" ] || die "NGINX_BIN=$NGINX_BIN can't be run"
+    else
+        PATH=$PATH:/usr/sbin:/usr/local/sbin
+        install nginx=nginx
+        NGINX_BIN=$(command -v nginx)
+    fi
+    NGINX_BIN=$(readlink -f "$(command -v "$NGINX_BIN")")
+    export NGINX_BIN PATH
+}
+
+# ----------------------------------------------------------------------------- facts of an nginx
+
+# nginx_version BINARY
+nginx_version() {
+    local output
+    output=$("$1" -v 2>&1) || die "$1 -v failed: $output"
+    [[ $output =~ /([0-9]+\.[0-9]+\.[0-9]+) ]] || die "$1 -v shows no version: $output"
+    printf '%s\n' "${BASH_REMATCH[1]}"
+}
+
+# nginx_signature BINARY: what nginx compares before it loads a module.
+nginx_signature() {
+    local found
+    found=$(LC_ALL=C grep -aoE '[0-9]+,[0-9]+,[0-9]+,[01]{30,}' "$1" || true)
+    [ -n "$found" ] || die "$1 has no module signature: is it nginx, with dynamic modules?"
+    printf '%s\n' "${found%%$'\n'*}"
+}
+
+# tree_version SOURCE
+tree_version() {
+    sed -n 's/^#define NGINX_VERSION *"\(.*\)"/\1/p' "$1/src/core/nginx.h"
+}
+
+# tree_signature SOURCE BUILD: as a module that is compiled with this tree will have it.
+tree_signature() {
+    local source=$1 build=$2 includes word
+    includes=$(sed -n '/^ALL_INCS/,/[^\\]$/p' "$build/Makefile")
+    local args=(-I "$build")
+    for word in $includes; do
+        case $word in
+            ALL_INCS | = | \\ | -I) ;;
+            *) args+=(-I "${word#-I}") ;;
+        esac
+    done
+    (
+        cd "$source"
+        printf '%s\n' '#include <ngx_config.h>' '#include <ngx_core.h>' \
+            'THE_SIGNATURE NGX_MODULE_SIGNATURE' | cc -E -P "${args[@]}" -
+    ) >"$build/.signature.i" || die "the headers of $source can't be read by the compiler"
+    # One line per token in some compilers: everything after our word.
+    sed -n '/THE_SIGNATURE/,$p' "$build/.signature.i" | tr -d ' \n"' | sed 's/.*THE_SIGNATURE//'
+    rm -f "$build/.signature.i"
+}

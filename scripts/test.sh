@@ -1,0 +1,131 @@
+#!/bin/bash
+# Runs every test: installs what is missing, checks format and lints, tests the core without
+# nginx, then the module in the distribution's nginx and in an unpatched one.
+#
+#   scripts/test.sh
+#
+# Everything is run, also after a failure; the exit code is 0 only if nothing failed. In CI
+# (variable CI) every warning of the linter is an error; elsewhere only the ones that Cargo.toml
+# denies are, because each version of the linter has warnings of its own.
+
+. "$(dirname "$0")/lib.sh"
+
+LOGS=$ROOT/target/logs/test
+SUMMARY=()
+TEST_LOGS=()
+FAILED=
+
+main() {
+    rm -rf "$LOGS"
+    mkdir -p "$LOGS"
+    step "install what is missing" install_everything
+    # What was found or installed counts in this shell too.
+    need_rust
+    need_nginx
+
+    step_if "cargo fmt" "format" cargo fmt --check
+    step_if "cargo clippy" "lints of the core" lint
+    step_if shellcheck "lints of the scripts" shellcheck scripts/*.sh .ci/run
+    step_if "cargo deny" "licences and sources" cargo deny check licenses bans sources
+    tests "tests of the core" cargo test --locked --no-fail-fast
+
+    local module
+    if step "build for the distribution's nginx" scripts/build.sh; then
+        module=$LAST_LINE
+        adapter_lints
+        tests "tests with the distribution's nginx" with_nginx "$module"
+    fi
+    if step "build the unpatched nginx" scripts/nginx-unpatched.sh && read_paths &&
+        step "build for the unpatched nginx" scripts/build.sh; then
+        module=$LAST_LINE
+        tests "tests with the unpatched nginx" with_nginx "$module"
+    fi
+    finish
+}
+
+install_everything() {
+    need_nginx
+    need_module
+    need_programs
+    need_rust_linters
+    install shellcheck=shellcheck dpkg=libnginx-mod-stream
+}
+
+lint() {
+    # shellcheck disable=SC2086 # two words or none
+    cargo clippy --locked --all-targets "$@" -- ${CI:+-D warnings}
+}
+
+adapter_lints() {
+    local tree
+    tree=$ROOT/target/nginx-$(nginx_version "$NGINX_BIN")
+    export NGINX_SOURCE_DIR=${NGINX_SOURCE_DIR:-$tree}
+    export NGINX_BUILD_DIR=${NGINX_BUILD_DIR:-$NGINX_SOURCE_DIR/objs}
+    step_if "cargo clippy" "lints of the adapter" lint --all-features
+}
+
+# What build.sh is told by the last lines of nginx-unpatched.sh.
+read_paths() {
+    local line
+    while read -r line; do
+        [[ $line == NGINX_* ]] && export "${line?}"
+    done < <(tail -n 3 "$LOG")
+}
+
+# The tests that say `#[ignore = "needs ...: scripts/test.sh"]`.
+with_nginx() {
+    CERT_AUTOFETCH_MODULE=$1 cargo test --locked --no-fail-fast -- --ignored
+}
+
+# tests NAME COMMAND...: a step whose test results are added up at the end.
+tests() {
+    step "$@" || true
+    TEST_LOGS+=("$LOG")
+}
+
+# step_if TOOL NAME COMMAND...: a step that needs a tool which not every machine can have.
+step_if() {
+    # shellcheck disable=SC2086 # cargo and its subcommand
+    if $1 --version >/dev/null 2>&1; then
+        shift
+        step "$@" || true
+    else
+        SUMMARY+=("skipped         $2: ${1/ /-} is not installed")
+    fi
+}
+
+# step NAME COMMAND...: runs it with its output shown and kept in LOG; sets LAST_LINE.
+step() {
+    local name=$1 start=$SECONDS result=0
+    shift
+    LOG=$LOGS/${name// /-}.log
+    printf '\n=== %s\n' "$name"
+    "$@" </dev/null 2>&1 | tee "$LOG" || result=${PIPESTATUS[0]}
+    LAST_LINE=$(tail -n 1 "$LOG")
+    if [ "$result" -eq 0 ]; then
+        SUMMARY+=("$(printf 'ok      %4d s  %s' $((SECONDS - start)) "$name")")
+    else
+        SUMMARY+=("$(printf 'FAILED  %4d s  %s (exit code %d)' $((SECONDS - start)) "$name" "$result")")
+        FAILED=yes
+    fi
+    return "$result"
+}
+
+finish() {
+    local log passed=0 failed=0 line
+    printf '\n=== steps, %d s\n' "$SECONDS"
+    printf '%s\n' "${SUMMARY[@]}"
+    for log in "${TEST_LOGS[@]}"; do
+        printf '\n=== %s\n' "$(basename "$log" .log | tr - ' ')"
+        while read -r line; do
+            [[ $line =~ ([0-9]+)\ passed\;\ ([0-9]+)\ failed ]] || continue
+            passed=$((passed + BASH_REMATCH[1]))
+            failed=$((failed + BASH_REMATCH[2]))
+            [[ $line == *" 0 passed; 0 failed"* ]] || printf '%s\n' "$line"
+        done < <(grep '^test result: ' "$log")
+    done
+    printf '\n%d passed, %d failed\n' "$passed" "$failed"
+    [ -z "$FAILED" ] && [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ] || exit 1
+}
+
+main

@@ -1,0 +1,144 @@
+//! One attempt at a replacement: the lock it holds, what an earlier one has left, and which CAs
+//! may be asked.
+
+use std::collections::VecDeque;
+
+use openssl::pkey::PKey;
+
+use super::budget;
+use super::desk::Desk;
+use super::entry::Entry;
+use super::host::Count;
+use super::schedule::Why;
+use crate::clock::Time;
+use crate::facts::Serial;
+use crate::keystore::{KeystoreError, Lock, Pending};
+
+/// One attempt. Dropped, it gives back the entry's lock.
+pub struct Attempt {
+    pub lock: Lock,
+    pub why: Why,
+    /// What is replaced, if it can be read.
+    pub old: Option<Serial>,
+    /// Since when there is nothing to serve, or else since when it is replaced.
+    pub since: Time,
+    pub begun: Time,
+    /// Those that are still to be tried.
+    pub cas: VecDeque<usize>,
+    pub ca: usize,
+    /// The issuance at this CA.
+    pub pending: Option<Pending>,
+    /// It is an earlier attempt's.
+    pub taken_up: bool,
+    pub failures: Vec<Failure>,
+    pub counts: Vec<Count>,
+}
+
+/// Why one CA gave nothing that may be served.
+pub struct Failure {
+    pub ca: usize,
+    pub cause: String,
+    /// It is not to be asked before.
+    pub not_before: Option<Time>,
+}
+
+impl Attempt {
+    pub fn new(
+        desk: &Desk,
+        entry: &Entry,
+        lock: Lock,
+        why: Why,
+        now: Time,
+    ) -> Result<Attempt, KeystoreError> {
+        let pending = match desk.keystore.pending(&entry.settings.name) {
+            Ok(pending) => pending.filter(|p| is_of_use(p, entry)),
+            Err(KeystoreError::Damaged { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        if pending.is_none() {
+            desk.keystore.clear_pending(&lock)?;
+        }
+        let place = |name: &String| desk.plan.cas.iter().position(|c| c.name == *name);
+        let mut cas: VecDeque<usize> = entry.settings.cas.iter().filter_map(place).collect();
+        // A delivered chain comes first whoever delivered it: nothing is issued while one waits.
+        if let Some(pending) = pending.as_ref().filter(|p| p.chain.is_some()) {
+            if let Some(i) = cas.iter().position(|c| desk.plan.cas[*c].name == pending.order.ca) {
+                let first = cas.remove(i);
+                first.into_iter().for_each(|ca| cas.push_front(ca));
+            }
+        }
+        let before = pending.as_ref().and_then(|p| p.replaces.as_ref());
+        let before = before.filter(|r| Some(r.reason.as_str()) == why.reason()).map(|r| r.since);
+        let since = match why.is_bad() {
+            true => entry.news.bad_since.unwrap_or(now).min(before.unwrap_or(now)),
+            false => now,
+        };
+        Ok(Attempt {
+            lock,
+            why,
+            old: entry.serial(),
+            since,
+            begun: now,
+            cas,
+            ca: 0,
+            taken_up: pending.is_some(),
+            pending,
+            failures: Vec::new(),
+            counts: Vec::new(),
+        })
+    }
+}
+
+/// Whether an issuance of an earlier attempt is gone on with.
+fn is_of_use(pending: &Pending, entry: &Entry) -> bool {
+    let sorted = |names: &[String]| {
+        let mut names = names.to_vec();
+        names.sort();
+        names
+    };
+    let same_names = sorted(&pending.order.names) == sorted(&entry.settings.names);
+    let same_ca = entry.settings.cas.contains(&pending.order.ca);
+    // Stored already: the crash came before it was cleared.
+    let is_stored = entry.bundle.as_ref().is_ok_and(|bundle| {
+        PKey::private_key_from_pem_callback(pending.key_pem.bytes(), |_| Ok(0))
+            .is_ok_and(|key| key.public_eq(&bundle.key))
+    });
+    same_names && same_ca && !is_stored
+}
+
+/// Whether the CA whose turn it is may be asked; else why not, and until when.
+pub fn may_ask(
+    desk: &Desk,
+    entry: &Entry,
+    attempt: &Attempt,
+    now: Time,
+) -> Result<(), (String, Option<Time>)> {
+    let resting = entry.rests.iter().find(|(ca, until)| *ca == attempt.ca && now < *until);
+    if let Some((_, until)) = resting {
+        return Err((format!("wants to be left alone until {until}"), Some(*until)));
+    }
+    // A person's wish is never refused, and an order that is under way was counted when it was new.
+    if !attempt.why.is_budgeted() || entry.is_unwanted() || attempt.pending.is_some() {
+        return Ok(());
+    }
+    let ca = &desk.plan.cas[attempt.ca];
+    match budget::allowed_at(&desk.keystore, &entry.settings.name, ca, now) {
+        Ok(at) if at <= now => Ok(()),
+        Ok(at) => Err((
+            format!("budget of {} in {} s is used up", ca.budget.count, ca.budget.window.as_secs()),
+            Some(at),
+        )),
+        // Its count is lost: a reason to begin a new one, none to refuse.
+        Err(KeystoreError::Damaged { .. }) => Ok(()),
+        Err(error) => Err((error.to_string(), None)),
+    }
+}
+
+/// Counts what the CA delivered, whatever becomes of it: it is the CA that the budget spares.
+pub fn note_issuance(desk: &Desk, attempt: &Attempt) {
+    if attempt.why.is_budgeted() {
+        let ca = &desk.plan.cas[attempt.ca].name;
+        // A full disk must not keep a replacement from being served.
+        let _ = desk.keystore.record_issuance(&attempt.lock, ca, desk.now());
+    }
+}
