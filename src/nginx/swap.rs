@@ -8,7 +8,6 @@ use nginx_sys::{
     SSL, SSL_CTX, SSL_CTX_use_cert_and_key, SSL_CTX_use_certificate, SSL_certs_clear,
     SSL_use_cert_and_key,
 };
-use openssl::pkey::Id;
 use openssl::stack::Stack;
 use openssl::x509::X509;
 
@@ -21,20 +20,11 @@ use crate::bundle::Bundle;
 /// type the stale one could win the handshake. Setting another certificate of a type drops the
 /// key of that slot, and a slot without a key is never chosen.
 pub fn install(ctx: *mut SSL_CTX, bundle: &Bundle, placeholder: &Placeholder) -> bool {
-    let other = match bundle.key.id() {
-        Id::RSA => Some(&placeholder.keyless_ec),
-        Id::EC => Some(&placeholder.keyless_rsa),
-        _ => None,
-    };
-    let others = [&placeholder.keyless_ec, &placeholder.keyless_rsa];
-    let others = match other {
-        Some(other) => vec![other],
-        None => others.to_vec(),
-    };
+    let others = placeholder.keyless.iter().filter(|(id, _)| *id != bundle.key.id());
     let Some(chain) = rest_of_chain(bundle) else { return false };
-    // SAFETY: ctx lives as long as the cycle; OpenSSL takes references of its own to all four.
+    // SAFETY: ctx lives as long as the cycle; OpenSSL takes references of its own to all.
     unsafe {
-        for other in others {
+        for (_, other) in others {
             if SSL_CTX_use_certificate(ctx, other.as_ptr().cast()) != 1 {
                 return false;
             }
