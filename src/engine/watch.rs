@@ -30,9 +30,9 @@ impl Watch {
         Watch { started: desk.now(), cursor: None, known: 0, led: false, challenges: Vec::new() }
     }
 
-    /// Looks at everything that may have changed. Called every second, and when another worker
-    /// has something to tell.
-    pub fn look(&mut self, desk: &Desk) {
+    /// Looks at everything that may have changed. Called every second, when another worker has
+    /// something to tell, and at the time that is returned: the next at which something is due.
+    pub fn look(&mut self, desk: &Desk) -> Option<Time> {
         let leads = desk.host.leads(desk.now());
         let took_over = leads && !self.led;
         self.led = leads;
@@ -46,9 +46,8 @@ impl Watch {
         if took_over {
             self.bring_challenges(desk);
         }
-        for index in 0..desk.plan.entries.len() {
-            self.look_at(desk, index, leads);
-        }
+        let all = 0..desk.plan.entries.len();
+        all.filter_map(|index| self.look_at(desk, index, leads)).min()
     }
 
     /// Loads all entries.
@@ -114,10 +113,11 @@ impl Watch {
         }
     }
 
-    fn look_at(&self, desk: &Desk, index: usize, leads: bool) {
+    /// Returns when something is due next without anybody asking.
+    fn look_at(&self, desk: &Desk, index: usize, leads: bool) -> Option<Time> {
         let mut entry = desk.entry(index);
         if !entry.loaded && desk.reload(&mut entry).is_err() {
-            return;
+            return None;
         }
         let news = desk.host.news(index);
         if news != entry.news {
@@ -125,17 +125,23 @@ impl Watch {
             desk.tell(&entry, vec![], vec![]);
         }
         let now = desk.now();
-        let begun = self.started + first_delay(index, desk.plan.entries.len());
-        if !leads || desk.host.exiting() || now < begun {
-            return;
+        if !leads || desk.host.exiting() {
+            return None;
         }
         self.tell_no_source(desk, &mut entry);
-        if entry.check_at(now).is_some_and(|due| due <= now) {
+        let begun = self.started + first_delay(index, desk.plan.entries.len());
+        if now < begun {
+            return Some(begun);
+        }
+        let (check, replace) = (entry.check_at(now), entry.replace_at(now));
+        if check.is_some_and(|due| due <= now) {
             desk.begin((index, Lane::Check), now);
         }
-        if entry.replace_at(now) <= now {
+        if replace <= now {
             desk.begin((index, Lane::Replace), now);
         }
+        // What is due already is begun, and tells when it is over.
+        check.into_iter().chain([replace]).filter(|due| now < *due).min()
     }
 
     fn tell_no_source(&self, desk: &Desk, entry: &mut Entry) {

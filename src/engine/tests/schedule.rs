@@ -161,3 +161,22 @@ fn a_keystore_that_cant_be_read_is_no_reason_to_issue() {
     assert_eq!(world.cas[0].orders(), 0);
     std::fs::rename(&moved, world.dir()).unwrap();
 }
+
+#[test]
+fn the_watch_comes_back_when_something_is_due() {
+    let world = World::with(|w| w.settings.check_interval = s(10));
+    world.store(0x11);
+    let mut worker = world.worker();
+    world.pass(&mut [&mut worker], s(2));
+    world.responder.queries();
+    for _ in 0..5 {
+        let (now, due) = (world.now(), worker.look().expect("the next question"));
+        assert!(now < due && due < now + s(10), "{due}");
+        world.clock.advance(due.since(now));
+        worker.look();
+        world.drive(&mut [&mut worker]);
+    }
+    assert_eq!(world.responder.queries().len(), 5);
+    // Who does not lead has nothing to come back for.
+    assert_eq!(world.worker().look(), None);
+}
