@@ -1,6 +1,7 @@
 //! The decision: what one handshake gets, from the time, the certificate, the evidence and the
 //! settings. Pure; nothing else in the project decides. The table is that of interface.md.
 
+use std::fmt;
 use std::time::Duration;
 
 use crate::bundle::Defect;
@@ -57,6 +58,29 @@ pub enum Refusal {
     NoProof,
     /// `check hard` and not valid for more than the tolerated skew to come.
     NotYetValid,
+}
+
+impl fmt::Display for Badness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Badness::Missing => f.write_str("there is no certificate"),
+            Badness::Broken(cause) => write!(f, "certificate can't be used: {cause}"),
+            Badness::KeyMismatch => f.write_str("key is not that of the certificate"),
+            Badness::Expired => f.write_str("certificate has expired"),
+            Badness::Names => f.write_str("certificate lacks the name"),
+            Badness::Revoked(reason) => write!(f, "certificate is revoked ({})", reason.as_str()),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Bad(badness) => badness.fmt(f),
+            Refusal::NoProof => f.write_str("there is no proof that it is valid"),
+            Refusal::NotYetValid => f.write_str("certificate is not valid yet"),
+        }
+    }
 }
 
 /// Who asks.

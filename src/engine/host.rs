@@ -86,6 +86,8 @@ pub struct News {
     pub working: Option<Working>,
     /// When the verified answer that made the certificate bad was there.
     pub bad_since: Option<Time>,
+    /// It was told that nothing may be served, and not yet that something may again.
+    pub refused: bool,
     pub replaced: Option<Replaced>,
 }
 

@@ -11,6 +11,7 @@ use super::schedule::first_delay;
 use crate::ca::ChallengeAnswer;
 use crate::clock::Time;
 use crate::keystore::{Change, Cursor};
+use crate::policy::{Asker, Badness, Decision, Refusal, decide};
 use crate::report::What;
 use crate::settings::{Check, EntryName};
 
@@ -129,6 +130,7 @@ impl Watch {
             return None;
         }
         self.tell_no_source(desk, &mut entry);
+        tell_refusal(desk, &mut entry, now);
         let begun = self.started + first_delay(index, desk.plan.entries.len());
         if now < begun {
             return Some(begun);
@@ -167,6 +169,23 @@ impl Watch {
             let _ = desk.host.publish_challenge(new, now + CHALLENGE_LIFE);
         }
         self.challenges = answers;
+    }
+}
+
+/// Says once that nothing may be served any more, and once that something may again. A certificate
+/// that there never was is no news.
+fn tell_refusal(desk: &Desk, entry: &mut Entry, now: Time) {
+    let decision = entry.with_standing(|s| decide(now, s, &entry.settings, Asker::default()));
+    let (refused, event) = match (&decision, entry.serial()) {
+        (Decision::Refuse(Refusal::Bad(Badness::Missing)), _) => return,
+        (Decision::Refuse(refusal), _) => (true, What::Refused { cause: refusal.to_string() }),
+        (Decision::Serve, Some(serial)) => (false, What::Served { serial }),
+        // It depends on the next answer.
+        _ => return,
+    };
+    if entry.news.refused != refused {
+        desk.publish(entry, |news| news.refused = refused);
+        desk.tell(entry, vec![event], vec![]);
     }
 }
 

@@ -180,3 +180,25 @@ fn the_watch_comes_back_when_something_is_due() {
     // Who does not lead has nothing to come back for.
     assert_eq!(world.worker().look(), None);
 }
+
+#[test]
+fn a_refusal_is_told_once_and_its_end_too() {
+    let world = World::with(|w| {
+        w.settings.check = crate::settings::Check::Hard;
+        w.settings.check_interval = s(100);
+    });
+    let serial = world.store(0x11);
+    world.responder.say(&serial, &[Say::Good, Say::Nothing(None)]);
+    let (mut worker, mut other) = (world.worker(), world.worker());
+    world.pass(&mut [&mut worker, &mut other], s(300));
+    let told = [worker.told().lines(), other.told().lines()].concat();
+    let refused: Vec<_> = told.iter().filter(|l| l.starts_with("refused")).collect();
+    assert_eq!(refused, ["refused: there is no proof that it is valid"], "{told:#?}");
+    assert!(!told.iter().any(|l| l.starts_with("served")), "{told:#?}");
+    assert_eq!(worker.decide(None), Decision::Refuse(crate::policy::Refusal::NoProof));
+
+    world.responder.say(&serial, &[Say::Good]);
+    world.pass(&mut [&mut worker, &mut other], s(100));
+    let told = [worker.told().lines(), other.told().lines()].concat();
+    assert_eq!(told, ["served again with serial=11"]);
+}
