@@ -113,7 +113,7 @@ fn hard_waits_for_the_proof_of_the_replacement() {
 #[test]
 #[ignore = "needs nginx, the module and pebble: scripts/test.sh"]
 fn a_renewal_without_proof_waits() {
-    let http = "ssl_cert_autofetch_renew_before 99%; ssl_cert_autofetch_timeout 2s; \
+    let http = "ssl_cert_autofetch_renew_before 30s; ssl_cert_autofetch_timeout 2s; \
                 ssl_cert_autofetch_check_interval 4s;";
     let site = Plan::server("a.test", http).validity(40).start();
     let (old, client) = (site.wait_valid("a.test"), site.lab.client("a.test"));

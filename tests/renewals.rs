@@ -151,7 +151,7 @@ fn a_certificate_of_the_future_is_waited_for() {
 #[ignore = "needs nginx, the module and pebble: scripts/test.sh"]
 fn renewal_holds_nobody_and_keeps_sessions() {
     // Tickets: a cache would be flooded by the crowd.
-    let http = "ssl_cert_autofetch_renew_before 99%; ssl_session_tickets on;";
+    let http = "ssl_cert_autofetch_renew_before 50%; ssl_session_tickets on;";
     let site = Plan::server("a.test", http).validity(20).start();
     let (old, client) = (site.wait_valid("a.test"), site.lab.client("a.test"));
     let clients = [client.clone().tls12(), client.clone().tls13()];

@@ -127,7 +127,7 @@ fn an_import_reaches_all_workers_and_handshakes_under_way() {
 #[test]
 #[ignore = "needs nginx, the module and pebble: scripts/test.sh"]
 fn all_workers_serve_a_replacement_within_a_second() {
-    let site = spread("a.test", "ssl_cert_autofetch_renew_before 99%;").validity(16).start();
+    let site = spread("a.test", "ssl_cert_autofetch_renew_before 50%;").validity(16).start();
     let (old, client) = (site.wait_valid("a.test"), site.lab.client("a.test"));
     let mut last_old = None;
     let current = site.nginx.keystore().join("certs/a.test/current");
