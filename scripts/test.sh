@@ -24,7 +24,7 @@ main() {
     need_nginx
 
     step_if "cargo fmt" "format" cargo fmt --check
-    step_if "cargo clippy" "lints of the core" lint
+    step_if "cargo clippy" "lints of the core" lint --all-targets
     step_if shellcheck "lints of the scripts" shellcheck scripts/*.sh .ci/run
     step_if "cargo deny" "licences and sources" cargo deny check licenses bans sources
     tests "tests of the core" cargo test --locked --no-fail-fast
@@ -53,15 +53,16 @@ install_everything() {
 
 lint() {
     # shellcheck disable=SC2086 # two words or none
-    cargo clippy --locked --all-targets "$@" -- ${CI:+-D warnings}
+    cargo clippy --locked "$@" -- ${CI:+-D warnings}
 }
 
+# The library alone: in a test binary nothing reaches the adapter.
 adapter_lints() {
     local tree
     tree=$ROOT/target/nginx-$(nginx_version "$NGINX_BIN")
     export NGINX_SOURCE_DIR=${NGINX_SOURCE_DIR:-$tree}
     export NGINX_BUILD_DIR=${NGINX_BUILD_DIR:-$NGINX_SOURCE_DIR/objs}
-    step_if "cargo clippy" "lints of the adapter" lint --all-features
+    step_if "cargo clippy" "lints of the adapter" lint --lib --features export-modules
 }
 
 # What build.sh is told by the last lines of nginx-unpatched.sh.
@@ -119,9 +120,10 @@ finish() {
         printf '\n=== %s\n' "$(basename "$log" .log | tr - ' ')"
         while read -r line; do
             [[ $line =~ ([0-9]+)\ passed\;\ ([0-9]+)\ failed ]] || continue
+            [ "${BASH_REMATCH[1]}${BASH_REMATCH[2]}" != 00 ] || continue
             passed=$((passed + BASH_REMATCH[1]))
             failed=$((failed + BASH_REMATCH[2]))
-            [[ $line == *" 0 passed; 0 failed"* ]] || printf '%s\n' "$line"
+            printf '%s\n' "$line"
         done < <(grep '^test result: ' "$log")
     done
     printf '\n%d passed, %d failed\n' "$passed" "$failed"

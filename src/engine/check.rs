@@ -18,7 +18,6 @@ use crate::bundle::Bundle;
 use crate::clock::Time;
 use crate::evidence::Status;
 use crate::evidence::chain::find_issuer;
-use crate::policy::{Asker, Decision, decide};
 use crate::report::What;
 
 pub struct CheckJob {
@@ -139,16 +138,10 @@ impl CheckJob {
         // An answer counts that was asked for after the demand, or by the worker that this job
         // has waited for: its query is shared.
         let proven = entry.proven_at();
-        let shared = self.proven_before.is_some_and(|before| proven > before);
-        let counts = shared || since.is_some_and(|t| proven.is_some_and(|proven| proven >= t));
-        let stale = || {
-            entry.with_standing(|s| {
-                decide(now, s, &entry.settings, Asker::default()) == Decision::Check
-            })
-        };
+        let is_shared = self.proven_before.is_some_and(|before| proven > before);
         // What is only to be renewed in time is not waited for.
         let asks = match since {
-            Some(_) => !counts && stale(),
+            Some(since) => !is_shared && entry.needs_check(now, since),
             None => entry.check_at(now).is_some_and(|due| due <= now),
         };
         if asks { Need::Ask } else { Need::Nothing }

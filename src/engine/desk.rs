@@ -268,6 +268,13 @@ impl Desk {
                 board.begin((index, Lane::Check), Job::check(index, now), None);
                 false
             }
+            // Others have replaced it by one that nobody has asked about.
+            (Lane::Replace, End::Idle { .. })
+                if since.is_some_and(|t| entry.needs_check(now, t)) =>
+            {
+                board.begin((index, Lane::Check), Job::check(index, now), None);
+                false
+            }
             (Lane::Check, _) => true,
             (Lane::Replace, _) => !board.is_active((index, Lane::Check)),
         };

@@ -10,7 +10,7 @@ use crate::bundle::{Bundle, Defect};
 use crate::clock::Time;
 use crate::evidence::{Evidence, Status};
 use crate::facts::{Fingerprint, Serial};
-use crate::policy::Standing;
+use crate::policy::{self, Asker, Decision, Standing};
 use crate::settings::EntrySettings;
 
 pub struct Entry {
@@ -118,6 +118,13 @@ impl Entry {
 
     pub fn fingerprint(&self) -> Option<&Fingerprint> {
         self.bundle.as_ref().ok().map(|b| &b.facts.fingerprint)
+    }
+
+    /// Whether handshakes that wait since then need an answer that is not there.
+    pub fn needs_check(&self, now: Time, since: Time) -> bool {
+        let decision = |s: &Standing| policy::decide(now, s, &self.settings, Asker::default());
+        self.with_standing(decision) == Decision::Check
+            && self.proven_at().is_none_or(|proven| proven < since)
     }
 
     /// When the newest good answer about this certificate was asked for.

@@ -177,6 +177,16 @@ impl ReplaceJob {
             seconds: after.as_secs_f64(),
         });
         let meta = Meta { ca: Some(ca.clone()), stored_at: Some(now), replaced: replaced.clone() };
+        let asked = proof.as_ref().ok().and_then(|a| a.as_ref()).map(|a| a.evidence.checked_at);
+        // The proof first: another worker that sees the certificate sees it, too.
+        let failure = match proof {
+            Ok(Some(answer)) => {
+                desk.save_evidence(&mut entry, answer.evidence, answer.der);
+                None
+            }
+            Ok(None) => None,
+            Err(failure) => Some(failure),
+        };
         let stored = pem(checked).map_err(|e| e.to_string()).and_then(|pem| {
             let stored = desk.keystore.commit(&attempt.lock, &pem, &pending.key_pem, &meta);
             stored.map_err(|e| e.to_string())
@@ -188,15 +198,6 @@ impl ReplaceJob {
         // It is served from here on: nothing below may fail it. What is left behind in `pending`
         // is seen to be stored by its key.
         let _ = desk.keystore.clear_pending(&attempt.lock);
-        let asked = proof.as_ref().ok().and_then(|a| a.as_ref()).map(|a| a.evidence.checked_at);
-        let failure = match proof {
-            Ok(Some(answer)) => {
-                desk.save_evidence(&mut entry, answer.evidence, answer.der);
-                None
-            }
-            Ok(None) => None,
-            Err(failure) => Some(failure),
-        };
         let next_check = failure.as_ref().map(|f| {
             let interval = entry.settings.check_interval;
             backoff::check(1, interval, f.retry_after, desk.share())

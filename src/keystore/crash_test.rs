@@ -18,6 +18,7 @@ const ROUNDS: u32 = 40;
 const DIR: &str = "CERT_AUTOFETCH_CRASH_TEST_DIR";
 const ENTRY: &str = "a.example";
 
+#[allow(clippy::disallowed_methods)] // it kills at a random moment, and polls another process
 #[test]
 fn killed_at_any_instant() {
     let (temp, keystore) = testing::keystore();

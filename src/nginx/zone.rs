@@ -165,9 +165,18 @@ impl Zone {
     fn inherit(&self, main: &MainConf, old_main: &MainConf) {
         let Some(old) = Zone::of(old_main) else { return };
         for (i, entry) in main.entries.iter().enumerate() {
-            if let Some(j) = old_main.entries.iter().position(|e| e.name == entry.name) {
-                self.entry(i).news.update(|bytes| *bytes = old.entry(j).news.read());
+            let Some(j) = old_main.entries.iter().position(|e| e.name == entry.name) else {
+                continue;
+            };
+            let mut news = old.news(j);
+            news.working = None;
+            // What was mended in the configuration is tried at once; a mere reload is no reason
+            // to be hasty with a CA that asked for time.
+            if old_main.entries[j] != *entry || old_main.raw.cas() != main.raw.cas() {
+                (news.next_check, news.next_issue) = (None, None);
+                (news.check_failures, news.issue_failures) = (0, 0);
             }
+            self.change_news(i, &mut |new| *new = news.clone());
         }
         for counter in Counter::ALL {
             self.counters[0].0[counter as usize].store(old.total(counter), Ordering::Relaxed);

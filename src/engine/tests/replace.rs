@@ -182,6 +182,7 @@ fn a_replacement_without_proof() {
                 // It is proven later, and nothing else was issued meanwhile.
                 world.responder.say(&new, &[Say::Good]);
                 let wait = worker.news().next_issue.unwrap().since(world.now());
+                assert!(wait <= s(60), "nothing can be served until then: {wait:?}");
                 world.pass(&mut [&mut worker], wait + s(2));
                 assert_eq!(world.stored(), Some(new.clone()));
                 assert_eq!(worker.decide(None), Decision::Serve);

@@ -103,6 +103,25 @@ fn a_demand_that_comes_while_a_job_looks_is_not_overlooked() {
 }
 
 #[test]
+fn what_others_put_in_place_is_checked_before_it_is_served() {
+    let world = World::with(|w| w.settings.check = Check::Hard);
+    let old = world.store(0x11);
+    world.responder.say(&old, &[Say::Revoked(Reason::Superseded)]);
+    let lock = world.keystore().try_lock(&world.settings.name).unwrap().unwrap();
+    let mut worker = world.worker();
+    worker.demand();
+    while worker.desk.work_once().is_some() {}
+    drop(lock);
+    let new = world.store(0x12);
+    world.drive(&mut [&mut worker]);
+    assert_eq!(world.responder.queries(), [old, new]);
+    let told = worker.told();
+    assert_eq!(told.finished.len(), 1);
+    assert_eq!(worker.decide(Some(told.finished[0])), Decision::Serve);
+    assert_eq!(world.cas[0].orders(), 0);
+}
+
+#[test]
 fn a_claim_ends_with_its_job() {
     let world = World::with(|w| w.settings.check_interval = s(0));
     world.store(0x11);
