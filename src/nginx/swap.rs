@@ -8,6 +8,7 @@ use nginx_sys::{
     SSL, SSL_CTX, SSL_CTX_use_cert_and_key, SSL_CTX_use_certificate, SSL_certs_clear,
     SSL_use_cert_and_key,
 };
+use openssl::pkey::Id;
 use openssl::stack::Stack;
 use openssl::x509::X509;
 
