@@ -102,6 +102,12 @@ pub fn check_at(now: Time, standing: &Standing, settings: &EntrySettings) -> Opt
 const SPACING: Duration = Duration::from_secs(5);
 const ONE_SECOND: Duration = Duration::from_secs(1);
 
+/// What comes first of all that is done without a handshake.
+pub fn next_action(now: Time, standing: &Standing, settings: &EntrySettings) -> Time {
+    let replace = replace_at(now, standing, settings);
+    check_at(now, standing, settings).map_or(replace, |check| check.min(replace)).max(now)
+}
+
 /// When the certificate is renewed for its age: a little earlier than asked for, so that entries
 /// that were issued together are not renewed together.
 fn renewal_at(certificate: &CertFacts, stored_at: Option<Time>, settings: &EntrySettings) -> Time {

@@ -14,6 +14,8 @@ use crate::keystore::{Change, Cursor};
 use crate::report::What;
 use crate::settings::{Check, EntryName};
 
+const RESCAN: Duration = Duration::from_secs(300);
+
 pub struct Watch {
     started: Time,
     /// How far `changes` was read; None: not begun.
@@ -21,18 +23,31 @@ pub struct Watch {
     /// The number of `Host::changes_known` up to which it was read.
     known: u64,
     led: bool,
+    /// When everything was read anew though nothing was heard of: a host that was killed between a
+    /// commit and its line in `changes` tells nobody.
+    rescanned: Time,
     /// Answers of other hosts that were made visible here.
     challenges: Vec<ChallengeAnswer>,
 }
 
 impl Watch {
     pub fn new(desk: &Desk) -> Watch {
-        Watch { started: desk.now(), cursor: None, known: 0, led: false, challenges: Vec::new() }
+        Watch {
+            started: desk.now(),
+            cursor: None,
+            known: 0,
+            led: false,
+            rescanned: desk.now(),
+            challenges: Vec::new(),
+        }
     }
 
     /// Looks at everything that may have changed. Called every second, and when another worker
     /// has something to tell.
     pub fn look(&mut self, desk: &Desk) {
+        // A clock that was set back.
+        self.started = self.started.min(desk.now());
+        self.rescanned = self.rescanned.min(desk.now());
         let leads = desk.host.leads(desk.now());
         let took_over = leads && !self.led;
         self.led = leads;
@@ -43,6 +58,12 @@ impl Watch {
             self.read_changes(desk, leads);
         }
         self.known = known;
+        if desk.now().since(self.rescanned) >= RESCAN {
+            self.rescanned = desk.now();
+            for index in 0..desk.plan.entries.len() {
+                let _ = desk.reload(&mut desk.entry(index)); // what was there still stands
+            }
+        }
         if took_over {
             self.bring_challenges(desk);
         }
@@ -132,6 +153,7 @@ impl Watch {
             entry.news = news;
             desk.tell(&entry, vec![], vec![]);
         }
+        desk.forget_the_future(&mut entry);
         if !may_begin {
             return;
         }

@@ -7,30 +7,42 @@ use openssl::ec::{EcGroup, EcKey};
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
-use openssl::pkey::{HasPublic, PKey, PKeyRef, Private};
+use openssl::pkey::{HasPublic, Id, PKey, PKeyRef, Private};
 use openssl::rsa::Rsa;
 use openssl::x509::{X509, X509NameBuilder};
 
 pub struct Placeholder {
     pub certificate: X509,
     pub key: PKey<Private>,
-    /// Certificates without a known key, one a key type: setting one in an SSL_CTX empties the
-    /// slot of that type of its key.
-    pub keyless_ec: X509,
-    pub keyless_rsa: X509,
+    keyless_ec: X509,
+    keyless_ed25519: X509,
+    keyless_rsa: X509,
 }
 
 impl Placeholder {
     pub fn new() -> Result<Placeholder, ErrorStack> {
         let key = ec_key()?;
         let public = Rsa::from_public_components(random_modulus()?, BigNum::from_u32(65537)?)?;
-        let (rsa, other) = (PKey::from_rsa(public)?, ec_key()?);
+        let (rsa, ec) = (PKey::from_rsa(public)?, ec_key()?);
+        let ed25519 = PKey::generate_ed25519()?;
         Ok(Placeholder {
             certificate: certificate(&key, &key)?,
-            keyless_ec: certificate(&other, &key)?,
+            keyless_ec: certificate(&ec, &key)?,
+            keyless_ed25519: certificate(&ed25519, &key)?,
             keyless_rsa: certificate(&rsa, &key)?,
             key,
         })
+    }
+
+    /// A certificate of a key type whose key nobody has: setting it in an SSL_CTX drops the key
+    /// from the slot of that type.
+    pub fn keyless(&self, kind: Id) -> Option<&X509> {
+        match kind {
+            Id::EC => Some(&self.keyless_ec),
+            Id::ED25519 => Some(&self.keyless_ed25519),
+            Id::RSA => Some(&self.keyless_rsa),
+            _ => None,
+        }
     }
 }
 
@@ -42,7 +54,7 @@ pub fn ec_key() -> Result<PKey<Private>, ErrorStack> {
 /// Nobody needs the factors: no key generation, which would take a tenth of a second.
 fn random_modulus() -> Result<BigNum, ErrorStack> {
     let mut n = BigNum::new()?;
-    n.rand(2048, MsbOption::TWO_ONES, true)?;
+    n.rand(4096, MsbOption::TWO_ONES, true)?;
     Ok(n)
 }
 

@@ -1,6 +1,7 @@
 //! What is done though no handshake asks for it.
 
 use super::world::*;
+use crate::ca::IssueError;
 use crate::evidence::Reason;
 use crate::fixture::{DAY, Spec};
 use crate::keystore::Change;
@@ -160,4 +161,17 @@ fn a_keystore_that_cant_be_read_is_no_reason_to_issue() {
     assert_eq!(worker.decide(None), Decision::Serve, "soft");
     assert_eq!(world.cas[0].orders(), 0);
     std::fs::rename(&moved, world.dir()).unwrap();
+}
+
+#[test]
+fn a_clock_that_is_set_back_is_no_reason_to_wait() {
+    let world = World::new();
+    world.cas[0].script(vec![Do::Fail(IssueError::Storage("disk".into()))]);
+    let mut worker = world.worker();
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    assert!(worker.news().next_issue.is_some_and(|next| next > world.now()));
+    world.clock.set_back(s(86_400));
+    world.pass(&mut [&mut worker], s(5));
+    assert_eq!(worker.decide(None), Decision::Serve, "not only a day later");
 }
