@@ -212,7 +212,7 @@ impl Desk {
 
     /// Tells, once in this nginx, that handshakes are refused from now on, or no longer. While
     /// they are held nothing has changed yet.
-    fn note_refused(&self, entry: &mut Entry) {
+    pub fn note_refused(&self, entry: &mut Entry) {
         let decision = entry.with_standing(|standing| {
             policy::decide(self.now(), standing, &entry.settings, Asker::default())
         });

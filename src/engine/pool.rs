@@ -102,10 +102,11 @@ impl Pool {
     fn watch(self: &Arc<Self>) {
         let mut watch = Watch::new(&self.desk);
         loop {
-            watch.look(&self.desk);
+            let next = watch.look(&self.desk);
             self.call_one();
+            let rest = next.map_or(SECOND, |t| t.since(self.desk.now()).clamp(SHORTEST, SECOND));
             let quiet = |crew: &mut Crew| !crew.poked && !crew.stopping;
-            let waited = self.bell.wait_timeout_while(lock(&self.crew), SECOND, quiet);
+            let waited = self.bell.wait_timeout_while(lock(&self.crew), rest, quiet);
             let mut crew = match waited {
                 Ok((crew, _)) => crew,
                 Err(poisoned) => poisoned.into_inner().0,
@@ -171,3 +172,5 @@ const HANDS: usize = 16;
 /// How long a thread waits for work before it ends.
 const IDLE: Duration = Duration::from_secs(30);
 const SECOND: Duration = Duration::from_secs(1);
+/// So that a clock that is set back and forth keeps no thread busy.
+const SHORTEST: Duration = Duration::from_millis(10);

@@ -42,9 +42,9 @@ impl Watch {
         }
     }
 
-    /// Looks at everything that may have changed. Called every second, and when another worker
-    /// has something to tell.
-    pub fn look(&mut self, desk: &Desk) {
+    /// Looks at everything that may have changed. Called every second, when another worker has
+    /// something to tell, and at the time that is returned: the next at which something is due.
+    pub fn look(&mut self, desk: &Desk) -> Option<Time> {
         // A clock that was set back.
         self.started = self.started.min(desk.now());
         self.rescanned = self.rescanned.min(desk.now());
@@ -67,9 +67,8 @@ impl Watch {
         if took_over {
             self.bring_challenges(desk);
         }
-        for index in 0..desk.plan.entries.len() {
-            self.look_at(desk, index, leads);
-        }
+        let all = 0..desk.plan.entries.len();
+        all.filter_map(|index| self.look_at(desk, index, leads)).min()
     }
 
     /// Loads all entries.
@@ -135,7 +134,8 @@ impl Watch {
         }
     }
 
-    fn look_at(&self, desk: &Desk, index: usize, leads: bool) {
+    /// Returns when something is due next without anybody asking.
+    fn look_at(&self, desk: &Desk, index: usize, leads: bool) -> Option<Time> {
         let mut entry = desk.entry(index);
         let now = desk.now();
         let begun = self.started + first_delay(index, desk.plan.entries.len());
@@ -146,7 +146,7 @@ impl Watch {
             if may_begin && next.is_none_or(|next| next <= now) {
                 desk.begin((index, Lane::Replace), now);
             }
-            return;
+            return None;
         }
         let news = desk.host.news(index);
         if news != entry.news {
@@ -154,16 +154,23 @@ impl Watch {
             desk.tell(&entry, vec![], vec![]);
         }
         desk.forget_the_future(&mut entry);
-        if !may_begin {
-            return;
+        if !leads || desk.host.exiting() {
+            return None;
         }
         self.tell_no_source(desk, &mut entry);
-        if entry.check_at(now).is_some_and(|due| due <= now) {
+        desk.note_refused(&mut entry);
+        if now < begun {
+            return Some(begun);
+        }
+        let (check, replace) = (entry.check_at(now), entry.replace_at(now));
+        if check.is_some_and(|due| due <= now) {
             desk.begin((index, Lane::Check), now);
         }
-        if entry.replace_at(now) <= now {
+        if replace <= now {
             desk.begin((index, Lane::Replace), now);
         }
+        // What is due already is begun, and tells when it is over.
+        check.into_iter().chain([replace]).filter(|due| now < *due).min()
     }
 
     fn tell_no_source(&self, desk: &Desk, entry: &mut Entry) {

@@ -7,48 +7,44 @@ use openssl::ec::{EcGroup, EcKey};
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
-use openssl::pkey::{HasPublic, Id, PKey, PKeyRef, Private};
+use openssl::pkey::{HasPublic, Id, PKey, PKeyRef, Private, Public};
 use openssl::rsa::Rsa;
 use openssl::x509::{X509, X509NameBuilder};
 
 pub struct Placeholder {
     pub certificate: X509,
     pub key: PKey<Private>,
-    keyless_ec: X509,
-    keyless_ed25519: X509,
-    keyless_rsa: X509,
+    keyless: Vec<(Id, X509)>,
 }
 
 impl Placeholder {
     pub fn new() -> Result<Placeholder, ErrorStack> {
         let key = ec_key()?;
         let public = Rsa::from_public_components(random_modulus()?, BigNum::from_u32(65537)?)?;
-        let (rsa, ec) = (PKey::from_rsa(public)?, ec_key()?);
-        let ed25519 = PKey::generate_ed25519()?;
-        Ok(Placeholder {
-            certificate: certificate(&key, &key)?,
-            keyless_ec: certificate(&ec, &key)?,
-            keyless_ed25519: certificate(&ed25519, &key)?,
-            keyless_rsa: certificate(&rsa, &key)?,
-            key,
-        })
+        let mut others = vec![(Id::EC, public_of(&ec_key()?)?), (Id::RSA, PKey::from_rsa(public)?)];
+        // An OpenSSL that is restricted by its administrator may lack these: nor can it serve them.
+        for other in [PKey::generate_ed25519(), PKey::generate_ed448()].into_iter().flatten() {
+            others.push((other.id(), public_of(&other)?));
+        }
+        let keyless = others.iter().map(|(id, k)| Ok((*id, certificate(k, &key)?)));
+        let keyless = keyless.collect::<Result<_, ErrorStack>>()?;
+        Ok(Placeholder { certificate: certificate(&key, &key)?, keyless, key })
     }
 
     /// A certificate of a key type whose key nobody has: setting it in an SSL_CTX drops the key
     /// from the slot of that type.
     pub fn keyless(&self, kind: Id) -> Option<&X509> {
-        match kind {
-            Id::EC => Some(&self.keyless_ec),
-            Id::ED25519 => Some(&self.keyless_ed25519),
-            Id::RSA => Some(&self.keyless_rsa),
-            _ => None,
-        }
+        self.keyless.iter().find(|(id, _)| *id == kind).map(|(_, certificate)| certificate)
     }
 }
 
 pub fn ec_key() -> Result<PKey<Private>, ErrorStack> {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1)?;
     PKey::from_ec_key(EcKey::generate(&group)?)
+}
+
+fn public_of(key: &PKey<Private>) -> Result<PKey<Public>, ErrorStack> {
+    PKey::public_key_from_der(&key.public_key_to_der()?)
 }
 
 /// Nobody needs the factors: no key generation, which would take a tenth of a second.

@@ -8,7 +8,6 @@ use nginx_sys::{
     SSL, SSL_CTX, SSL_CTX_use_cert_and_key, SSL_CTX_use_certificate, SSL_certs_clear,
     SSL_use_cert_and_key,
 };
-use openssl::pkey::Id;
 use openssl::stack::Stack;
 use openssl::x509::X509;
 
@@ -23,7 +22,7 @@ use crate::bundle::Bundle;
 pub fn install(ctx: *mut SSL_CTX, bundle: &Bundle, before: Id, placeholder: &Placeholder) -> bool {
     let stale = if before == bundle.key.id() { None } else { placeholder.keyless(before) };
     let Some(chain) = rest_of_chain(bundle) else { return false };
-    // SAFETY: ctx lives as long as the cycle; OpenSSL takes references of its own to all four.
+    // SAFETY: ctx lives as long as the cycle; OpenSSL takes references of its own to all.
     unsafe {
         let emptied = stale.is_none_or(|s| SSL_CTX_use_certificate(ctx, s.as_ptr().cast()) == 1);
         let installed = SSL_CTX_use_cert_and_key(

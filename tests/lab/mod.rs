@@ -29,6 +29,7 @@ pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod responder;
+pub mod site;
 pub mod socket;
 pub mod stage;
 pub mod wire;
@@ -47,6 +48,7 @@ pub use pki::{Identity, KeyType, Profile};
 pub use ports::Port;
 pub use process::{wait_for, wait_until};
 pub use responder::{Query, Responder};
+pub use site::{Plan, Site, Stored};
 pub use stage::Stage;
 
 /// Pebble, a responder for what it issues, and the two ports where it expects nginx.

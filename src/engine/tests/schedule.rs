@@ -175,3 +175,42 @@ fn a_clock_that_is_set_back_is_no_reason_to_wait() {
     world.pass(&mut [&mut worker], s(5));
     assert_eq!(worker.decide(None), Decision::Serve, "not only a day later");
 }
+
+#[test]
+fn the_watch_comes_back_when_something_is_due() {
+    let world = World::with(|w| w.settings.check_interval = s(10));
+    world.store(0x11);
+    let mut worker = world.worker();
+    world.pass(&mut [&mut worker], s(2));
+    world.responder.queries();
+    for _ in 0..5 {
+        let (now, due) = (world.now(), worker.look().expect("the next question"));
+        assert!(now < due && due < now + s(10), "{due}");
+        world.clock.advance(due.since(now));
+        worker.look();
+        world.drive(&mut [&mut worker]);
+    }
+    assert_eq!(world.responder.queries().len(), 5);
+    // Who does not lead has nothing to come back for.
+    assert_eq!(world.worker().look(), None);
+}
+
+#[test]
+fn a_refusal_is_told_once_and_its_end_too() {
+    let world = World::with(|w| {
+        w.settings.check = crate::settings::Check::Hard;
+        w.settings.check_interval = s(100);
+    });
+    let serial = world.store(0x11);
+    world.responder.say(&serial, &[Say::Good, Say::Nothing(None)]);
+    let (mut worker, mut other) = (world.worker(), world.worker());
+    world.pass(&mut [&mut worker, &mut other], s(300));
+    let told = [worker.told().verdicts(), other.told().verdicts()].concat();
+    assert_eq!(told, ["refused, certificate serial=11: no proof that it is valid"]);
+    assert_eq!(worker.decide(None), Decision::Refuse(crate::policy::Refusal::NoProof));
+
+    world.responder.say(&serial, &[Say::Good]);
+    world.pass(&mut [&mut worker, &mut other], s(100));
+    let told = [worker.told().verdicts(), other.told().verdicts()].concat();
+    assert_eq!(told, ["served again with serial=11"]);
+}

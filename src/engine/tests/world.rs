@@ -210,8 +210,9 @@ pub struct Worker {
 }
 
 impl Worker {
-    pub fn look(&mut self) {
-        self.watch.look(&self.desk);
+    /// Returns when it wants to look again.
+    pub fn look(&mut self) -> Option<Time> {
+        self.watch.look(&self.desk)
     }
 
     pub fn demand(&mut self) {
