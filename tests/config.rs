@@ -269,6 +269,8 @@ fn examples_are_loaded() {
             text = text.replace(path, &to);
         }
         fs::write(config.dir().join("example.conf"), text).expect("write");
+        // Where an nginx as released writes its access log.
+        fs::create_dir(config.dir().join("logs")).expect("mkdir");
         let mut nginx = Command::new(std::env::var("NGINX_BIN").unwrap_or_else(|_| "nginx".into()));
         nginx.args(["-t", "-p", &dir, "-c", &format!("{dir}/example.conf")]);
         nginx.args(["-e", &format!("{dir}/error.log"), "-g", "pid nginx.pid;"]);
