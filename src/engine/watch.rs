@@ -22,13 +22,22 @@ pub struct Watch {
     /// The number of `Host::changes_known` up to which it was read.
     known: u64,
     led: bool,
+    /// When it was said in the keystore that this nginx is there.
+    present: Option<Time>,
     /// Answers of other hosts that were made visible here.
     challenges: Vec<ChallengeAnswer>,
 }
 
 impl Watch {
     pub fn new(desk: &Desk) -> Watch {
-        Watch { started: desk.now(), cursor: None, known: 0, led: false, challenges: Vec::new() }
+        Watch {
+            started: desk.now(),
+            cursor: None,
+            known: 0,
+            led: false,
+            present: None,
+            challenges: Vec::new(),
+        }
     }
 
     /// Looks at everything that may have changed. Called every second, when another worker has
@@ -37,6 +46,9 @@ impl Watch {
         let leads = desk.host.leads(desk.now());
         let took_over = leads && !self.led;
         self.led = leads;
+        if leads {
+            self.be_present(desk);
+        }
         let known = desk.host.changes_known();
         if self.cursor.is_none() {
             self.begin(desk);
@@ -49,6 +61,15 @@ impl Watch {
         }
         let all = 0..desk.plan.entries.len();
         all.filter_map(|index| self.look_at(desk, index, leads)).min()
+    }
+
+    fn be_present(&mut self, desk: &Desk) {
+        let now = desk.now();
+        if self.present.is_none_or(|at| at + PRESENCE <= now || now < at) {
+            // Not worth a word: who can't write here will say so soon.
+            let _ = desk.keystore.be_present(&desk.host.id());
+            self.present = Some(now);
+        }
     }
 
     /// Loads all entries.
@@ -189,4 +210,6 @@ fn tell_refusal(desk: &Desk, entry: &mut Entry, now: Time) {
     }
 }
 
+/// Others take this nginx for gone after a few of these.
+const PRESENCE: Duration = Duration::from_secs(3);
 const CHALLENGE_LIFE: Duration = Duration::from_secs(600);
