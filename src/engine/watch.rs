@@ -11,7 +11,7 @@ use super::schedule::first_delay;
 use crate::ca::ChallengeAnswer;
 use crate::clock::Time;
 use crate::keystore::{Change, Cursor};
-use crate::policy::{Asker, Badness, Decision, Refusal, decide};
+use crate::policy::{Asker, Badness, Decision, Refusal, decide, due_at};
 use crate::report::What;
 use crate::settings::{Check, EntryName};
 
@@ -163,8 +163,9 @@ impl Watch {
         if replace <= now {
             desk.begin((index, Lane::Replace), now);
         }
-        // What is due already is begun, and tells when it is over.
-        check.into_iter().chain([replace]).filter(|due| now < *due).min()
+        // What is due already is begun, and tells when it is over. The end of proof is looked at too.
+        let end = entry.with_standing(|s| due_at(now, s, &entry.settings));
+        check.into_iter().chain([replace, end]).filter(|due| now < *due).min()
     }
 
     fn tell_no_source(&self, desk: &Desk, entry: &mut Entry) {
