@@ -14,8 +14,13 @@ const EACH: &str = "ssl_cert_autofetch_check_interval 0;";
 #[test]
 #[ignore = "needs nginx, the module and pebble: scripts/test.sh"]
 fn each_type_is_issued_and_served() {
-    let types =
-        [("ecdsa:256", 256), ("ecdsa:384", 384), ("rsa:2048", 2048), ("rsa:3072", 3072), ("rsa:4096", 4096)];
+    let types = [
+        ("ecdsa:256", 256),
+        ("ecdsa:384", 384),
+        ("rsa:2048", 2048),
+        ("rsa:3072", 3072),
+        ("rsa:4096", 4096),
+    ];
     let name = |kind: &str| format!("{}.test", kind.replace(':', "-"));
     let servers = types.iter().map(|(kind, _)| {
         let line = format!("ssl_cert_autofetch_key {kind}; ssl_cert_autofetch lab;");
@@ -120,7 +125,8 @@ fn each_imported_type_pushes_out_the_others() {
     });
     let order = "ed25519:ECDSA+SHA256:ECDSA+SHA384:rsa_pss_rsae_sha256:RSA+SHA256";
     let reverse = "rsa_pss_rsae_sha256:RSA+SHA256:ECDSA+SHA384:ECDSA+SHA256:ed25519";
-    for key in [Ecdsa256, Rsa2048, Ed25519, Rsa2048, Ecdsa384, Ed25519, Ecdsa256, Ecdsa384, Ecdsa256]
+    for key in
+        [Ecdsa256, Rsa2048, Ed25519, Rsa2048, Ecdsa384, Ed25519, Ecdsa256, Ecdsa384, Ecdsa256]
     {
         let next = issue(key);
         for name in ["a.test", "b.test"] {

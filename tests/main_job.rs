@@ -157,18 +157,20 @@ fn never_again(http: &str, behaviour: Behaviour) {
     let done = AtomicBool::new(false);
     let (revoked_at, seen) = thread::scope(|scope| {
         let clients: Vec<_> = (0..4)
-            .map(|i| scope.spawn({
-                let client = if i % 2 == 0 { client.clone().tls12() } else { client.clone() };
-                let done = &done;
-                move || {
-                    let mut seen = Vec::new();
-                    while !done.load(Ordering::SeqCst) {
-                        let begun = Instant::now();
-                        seen.push((begun, client.connect().expect("handshake").serial));
+            .map(|i| {
+                scope.spawn({
+                    let client = if i % 2 == 0 { client.clone().tls12() } else { client.clone() };
+                    let done = &done;
+                    move || {
+                        let mut seen = Vec::new();
+                        while !done.load(Ordering::SeqCst) {
+                            let begun = Instant::now();
+                            seen.push((begun, client.connect().expect("handshake").serial));
+                        }
+                        seen
                     }
-                    seen
-                }
-            }))
+                })
+            })
             .collect();
         // Through at least one refreshment of the good answer.
         site.lab.responder.wait_queries(&old, 3, Duration::from_secs(10));

@@ -56,9 +56,8 @@ fn own_certificates_are_left_alone() {
     let own = ca.issue(&Profile::server(&["own.test"]));
     let (chain, key) = (own.fullchain_pem(), own.key_pem());
     let own_server = "server_name own.test; ssl_certificate own.pem; ssl_certificate_key own.key;";
-    let bare = |listen: &str, lines: &str| {
-        format!("server {{ listen {listen} ssl; {lines} {ANSWER} }}\n")
-    };
+    let bare =
+        |listen: &str, lines: &str| format!("server {{ listen {listen} ssl; {lines} {ANSWER} }}\n");
     let servers = [
         bare("TLS", "server_name a.test;"),
         bare("TLS", own_server),

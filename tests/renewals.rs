@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lab::site::serial;
+use lab::site::{serial, server};
 use lab::*;
 
 const EACH: &str = "ssl_cert_autofetch_check_interval 0;";
@@ -58,10 +58,16 @@ fn an_expired_certificate_is_replaced() {
     let new = assert_replaced(&site, &client, &old.serial());
     let entry = site.entry("a.test");
     let replaced = &entry["replaced"];
-    assert_eq!((&replaced["serial"], &replaced["reason"]), (&old.serial().into(), &"expired".into()));
+    assert_eq!(
+        (&replaced["serial"], &replaced["reason"]),
+        (&old.serial().into(), &"expired".into())
+    );
     assert_eq!((site.counter("replaced_expired"), &entry["version"]), (1, &2.into()));
-    let line = format!("[notice] ssl_cert_autofetch: \"a.test\": replaced serial={} by serial={new} \
-                        from \"lab\" in ", old.serial());
+    let line = format!(
+        "[notice] ssl_cert_autofetch: \"a.test\": replaced serial={} by serial={new} \
+                        from \"lab\" in ",
+        old.serial()
+    );
     let lines = site.lines("a.test");
     assert!(lines.iter().any(|l| l.starts_with(&line)), "{line}\n{lines:#?}");
 }
@@ -97,13 +103,37 @@ fn broken_files_are_replaced() {
             fs::remove_dir_all(s.dir.join("versions/1")).expect("remove");
         }),
     ];
-    for (what, break_it) in breakers {
-        let old = earlier(|_| {});
-        let (site, client) = start_with_stored(BRIEF, b"", |stored| break_it(stored, &old));
-        assert_eq!(site.counter("issued"), 0, "{what}");
-        assert_replaced(&site, &client, &old.serial());
-        site.stored("a.test").check_whole();
+    let name = |i: usize| format!("broken-{i}.test");
+    let mut plan = Plan { http: BRIEF.into(), ..Plan::default() }.ca("timeout 2s;");
+    plan.servers = (0..breakers.len()).map(|i| server(&name(i))).collect();
+    let (mut root, mut bad) = (Vec::new(), Vec::new());
+    let site = plan.start_with(|lab, keystore| {
+        root = lab.pebble.root_pem();
+        lab.pebble.freeze();
+        for (i, (_, break_it)) in breakers.iter().enumerate() {
+            let id = Identity::root("Earlier CA").issue(&Profile::server(&[&name(i)]));
+            break_it(&Stored::of(keystore, &name(i)), &id);
+            bad.push(id.serial());
+        }
+    });
+    let client = |i| Client::new(site.lab.tls_port.number()).sni(&name(i)).trust(&root);
+    thread::scope(|scope| {
+        for (i, (what, _)) in breakers.iter().enumerate() {
+            let client = client(i);
+            scope.spawn(move || {
+                let refusal = client.connect().expect_err(what);
+                let seen = (refusal.alert, refusal.chain.len());
+                assert_eq!(seen, (Some(INTERNAL_ERROR), 0), "{what}: {refusal:?}");
+            });
+        }
+    });
+    site.lab.pebble.thaw();
+    for (i, (what, _)) in breakers.iter().enumerate() {
+        let new = site.wait_other(&name(i), &bad[i]);
+        assert_eq!(client(i).connect().expect("handshake").serial, new, "{what}");
+        site.stored(&name(i)).check_whole();
     }
+    assert_eq!(site.issued(), breakers.len());
 }
 
 /// More than the tolerated five minutes: without proof, but never a reason to issue.
@@ -190,15 +220,15 @@ fn it_expires_while_the_ca_is_away() {
     let leaf = site.stored("a.test").leaf();
     let now = || openssl::asn1::Asn1Time::days_from_now(0).expect("time");
     let mut served = 0;
-    let refusal = wait_for("the end of the certificate", Duration::from_secs(30), || {
-        match client.connect() {
-            Ok(connection) => {
-                assert_eq!(connection.serial, old);
-                served += 1;
-                None
-            }
-            Err(refusal) => Some(refusal),
+    let refusal = wait_for("the end of the certificate", Duration::from_secs(30), || match client
+        .connect()
+    {
+        Ok(connection) => {
+            assert_eq!(connection.serial, old);
+            served += 1;
+            None
         }
+        Err(refusal) => Some(refusal),
     });
     assert!(served > 0 && *leaf.not_after() <= now(), "it was refused before its end: {refusal:?}");
     assert_eq!((refusal.alert, refusal.chain.len()), (Some(INTERNAL_ERROR), 0), "{refusal:?}");

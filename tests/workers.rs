@@ -68,7 +68,8 @@ fn connections_from_before_the_swap_get_the_new_certificate() {
         let slow = client.clone().byte_by_byte(Duration::from_millis(5));
         let (begun, swapped, ended) = thread::scope(|scope| {
             let slow = [slow.clone().tls12(), slow.tls13()];
-            let slow = slow.map(|c| scope.spawn(move || (Instant::now(), c.connect(), Instant::now())));
+            let slow =
+                slow.map(|c| scope.spawn(move || (Instant::now(), c.connect(), Instant::now())));
             site.revoke(name, None);
             let new = client.connect().expect("handshake").serial;
             let swapped = Instant::now();
