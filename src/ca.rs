@@ -108,6 +108,12 @@ pub trait Challenges: Send + Sync {
     /// On return the answer is visible to all workers of this nginx.
     fn publish(&self, answer: &ChallengeAnswer) -> Result<(), String>;
 
+    /// How long after [`Challenges::publish`] the CA may be told: it may ask a process that learns
+    /// of the answer a little later.
+    fn settle_in(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn withdraw(&self, answer: &ChallengeAnswer);
 }
 

@@ -24,6 +24,7 @@ mod ledger;
 mod lock;
 mod paths;
 mod pending;
+mod presence;
 #[cfg(test)]
 mod testing;
 mod version;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lab::site::serial;
+use lab::site::{serial, server};
 use lab::*;
 
 const EACH: &str = "ssl_cert_autofetch_check_interval 0;";
@@ -103,13 +103,37 @@ fn broken_files_are_replaced() {
             fs::remove_dir_all(s.dir.join("versions/1")).expect("remove");
         }),
     ];
-    for (what, break_it) in breakers {
-        let old = earlier(|_| {});
-        let (site, client) = start_with_stored(BRIEF, b"", |stored| break_it(stored, &old));
-        assert_eq!(site.counter("issued"), 0, "{what}");
-        assert_replaced(&site, &client, &old.serial());
-        site.stored("a.test").check_whole();
+    let name = |i: usize| format!("broken-{i}.test");
+    let mut plan = Plan { http: BRIEF.into(), ..Plan::default() }.ca("timeout 2s;");
+    plan.servers = (0..breakers.len()).map(|i| server(&name(i))).collect();
+    let (mut root, mut bad) = (Vec::new(), Vec::new());
+    let site = plan.start_with(|lab, keystore| {
+        root = lab.pebble.root_pem();
+        lab.pebble.freeze();
+        for (i, (_, break_it)) in breakers.iter().enumerate() {
+            let id = Identity::root("Earlier CA").issue(&Profile::server(&[&name(i)]));
+            break_it(&Stored::of(keystore, &name(i)), &id);
+            bad.push(id.serial());
+        }
+    });
+    let client = |i| Client::new(site.lab.tls_port.number()).sni(&name(i)).trust(&root);
+    thread::scope(|scope| {
+        for (i, (what, _)) in breakers.iter().enumerate() {
+            let client = client(i);
+            scope.spawn(move || {
+                let refusal = client.connect().expect_err(what);
+                let seen = (refusal.alert, refusal.chain.len());
+                assert_eq!(seen, (Some(INTERNAL_ERROR), 0), "{what}: {refusal:?}");
+            });
+        }
+    });
+    site.lab.pebble.thaw();
+    for (i, (what, _)) in breakers.iter().enumerate() {
+        let new = site.wait_other(&name(i), &bad[i]);
+        assert_eq!(client(i).connect().expect("handshake").serial, new, "{what}");
+        site.stored(&name(i)).check_whole();
     }
+    assert_eq!(site.issued(), breakers.len());
 }
 
 /// More than the tolerated five minutes: without proof, but never a reason to issue.

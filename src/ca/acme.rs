@@ -20,7 +20,7 @@ use client::{Client, Failure, JSON, JSON_LIMIT, Post};
 use jws::Signed;
 
 use crate::ca::{Ca, ChallengeAnswer, Challenges, IssueError, Order, Progress};
-use crate::clock::Clock;
+use crate::clock::{Clock, Time};
 use crate::http::url::target;
 use crate::http::{Http, Response};
 use crate::settings::CaSettings;
@@ -32,8 +32,8 @@ pub struct AcmeCa {
     client: Client,
     accounts: Accounts,
     challenges: Arc<dyn Challenges>,
-    /// The answers that this process has published, by token.
-    published: Mutex<BTreeMap<String, ChallengeAnswer>>,
+    /// The answers that this process has published, by token, and from when on the CA may look.
+    published: Mutex<BTreeMap<String, (ChallengeAnswer, Time)>>,
 }
 
 impl AcmeCa {

@@ -62,6 +62,11 @@ pub trait Host: Send + Sync {
     /// Whether the worker is shutting down: begin nothing that no handshake waits for.
     fn exiting(&self) -> bool;
 
+    /// What tells this nginx from others on the same keystore.
+    fn id(&self) -> String {
+        std::process::id().to_string()
+    }
+
     /// Makes a challenge answer visible to the handlers of all workers.
     fn publish_challenge(&self, answer: &ChallengeAnswer, expires: Time) -> Result<(), String>;
 

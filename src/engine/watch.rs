@@ -11,6 +11,7 @@ use super::schedule::first_delay;
 use crate::ca::ChallengeAnswer;
 use crate::clock::Time;
 use crate::keystore::{Change, Cursor};
+use crate::policy::due_at;
 use crate::report::What;
 use crate::settings::{Check, EntryName};
 
@@ -26,6 +27,8 @@ pub struct Watch {
     /// When everything was read anew though nothing was heard of: a host that was killed between a
     /// commit and its line in `changes` tells nobody.
     rescanned: Time,
+    /// When it was said in the keystore that this nginx is there.
+    present: Option<Time>,
     /// Answers of other hosts that were made visible here.
     challenges: Vec<ChallengeAnswer>,
 }
@@ -38,6 +41,7 @@ impl Watch {
             known: 0,
             led: false,
             rescanned: desk.now(),
+            present: None,
             challenges: Vec::new(),
         }
     }
@@ -51,6 +55,9 @@ impl Watch {
         let leads = desk.host.leads(desk.now());
         let took_over = leads && !self.led;
         self.led = leads;
+        if leads {
+            self.be_present(desk);
+        }
         let known = desk.host.changes_known();
         if self.cursor.is_none() {
             self.begin(desk);
@@ -69,6 +76,15 @@ impl Watch {
         }
         let all = 0..desk.plan.entries.len();
         all.filter_map(|index| self.look_at(desk, index, leads)).min()
+    }
+
+    fn be_present(&mut self, desk: &Desk) {
+        let now = desk.now();
+        if self.present.is_none_or(|at| at + PRESENCE <= now || now < at) {
+            // Not worth a word: who can't write here will say so soon.
+            let _ = desk.keystore.be_present(&desk.host.id());
+            self.present = Some(now);
+        }
     }
 
     /// Loads all entries.
@@ -169,8 +185,9 @@ impl Watch {
         if replace <= now {
             desk.begin((index, Lane::Replace), now);
         }
-        // What is due already is begun, and tells when it is over.
-        check.into_iter().chain([replace]).filter(|due| now < *due).min()
+        // What is due already is begun, and tells when it is over. The end of proof is looked at too.
+        let end = entry.with_standing(|s| due_at(now, s, &entry.settings));
+        check.into_iter().chain([replace, end]).filter(|due| now < *due).min()
     }
 
     fn tell_no_source(&self, desk: &Desk, entry: &mut Entry) {
@@ -199,4 +216,6 @@ impl Watch {
     }
 }
 
+/// Others take this nginx for gone after a few of these.
+const PRESENCE: Duration = Duration::from_secs(3);
 const CHALLENGE_LIFE: Duration = Duration::from_secs(600);

@@ -97,7 +97,22 @@ pub fn version_of_target(target: &str) -> Option<u64> {
 /// The file of a challenge: name and token come from the network, so they are hashed.
 pub fn challenge(answer: &ChallengeAnswer) -> String {
     let kind = serde_json::to_string(&answer.kind).unwrap_or_default();
-    let text = format!("{kind}\0{}\0{}", answer.name, answer.token);
+    hashed(&format!("{kind}\0{}\0{}", answer.name, answer.token))
+}
+
+/// The file in `challenges` by which an nginx says that it is at work. The name of a host may be
+/// anything, so it is hashed too.
+pub fn presence(id: &str) -> String {
+    format!("{PRESENCE}{}", hashed(id))
+}
+
+pub fn is_presence(file: &str) -> bool {
+    file.strip_prefix(PRESENCE).is_some_and(is_challenge)
+}
+
+const PRESENCE: &str = "host-";
+
+fn hashed(text: &str) -> String {
     let mut file = String::with_capacity(64);
     for byte in sha256(text.as_bytes()) {
         let _ = write!(file, "{byte:02x}"); // a String takes everything

@@ -5,6 +5,8 @@ use std::os::fd::RawFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use nginx_sys::{NGX_PROCESS_SINGLE, ngx_process, ngx_uint_t};
+
 use super::zone::Zone;
 use crate::ca::ChallengeAnswer;
 use crate::clock::Time;
@@ -16,6 +18,8 @@ pub struct WorkerHost {
     pub own: RawFd,
     /// Every worker's.
     pub all: Vec<RawFd>,
+    /// Of this nginx: see [`own_id`].
+    pub id: String,
 }
 
 /// How long the leader leads without a sign of life; it renews every second.
@@ -66,6 +70,10 @@ impl Host for WorkerHost {
         unsafe { (&raw const nginx_sys::ngx_exiting).read_volatile() != 0 }
     }
 
+    fn id(&self) -> String {
+        self.id.clone()
+    }
+
     fn publish_challenge(&self, answer: &ChallengeAnswer, expires: Time) -> Result<(), String> {
         self.zone.publish_challenge(answer, expires)
     }
@@ -73,6 +81,15 @@ impl Host for WorkerHost {
     fn withdraw_challenge(&self, answer: &ChallengeAnswer) {
         self.zone.withdraw_challenge(answer);
     }
+}
+
+/// The host and the master: both outlive workers and reloads.
+pub fn own_id() -> String {
+    let host = rustix::system::uname();
+    // SAFETY: set by nginx before this process began its work.
+    let single = unsafe { ngx_process } == NGX_PROCESS_SINGLE as ngx_uint_t;
+    let master = if single { std::process::id() } else { std::os::unix::process::parent_id() };
+    format!("{} {master}", host.nodename().to_string_lossy())
 }
 
 impl WorkerHost {

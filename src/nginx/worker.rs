@@ -20,7 +20,7 @@ use nginx_sys::{
 use super::conf::MainConf;
 use super::gate::Verdict;
 use super::hold::{Hold, Place};
-use super::host::WorkerHost;
+use super::host::{WorkerHost, own_id};
 use super::http::Context;
 use super::zone::{Counter, Zone};
 use super::{NGX_ERROR, NGX_OK, guard, log, sessions, swap};
@@ -481,7 +481,7 @@ fn start(cycle: *mut ngx_cycle_t, main: &mut MainConf) -> Result<(), String> {
         cas: main.raw.cas().to_vec(),
         entries: main.entries.clone(),
     };
-    let host = Arc::new(WorkerHost { zone, own, all });
+    let host = Arc::new(WorkerHost { zone, own, all, id: own_id() });
     let engine = Engine::with_network(plan, host)?;
     // SAFETY: a valid cycle.
     let connections = unsafe { (*cycle).connection_n };

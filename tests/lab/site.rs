@@ -31,10 +31,27 @@ pub struct Plan {
 
 /// A lab, and nginx with the module in it.
 pub struct Site {
+    // First: it reads a file that ends with nginx.
+    _witness: Witness,
     pub lab: Lab,
     pub nginx: Nginx,
     plan: Plan,
     status_port: Port,
+}
+
+/// Shows what the module told when a test fails.
+struct Witness(PathBuf);
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs::read(&self.0).unwrap_or_default();
+            let log = String::from_utf8_lossy(&log).into_owned();
+            let serious = ["ssl_cert_autofetch", "[emerg]", "[alert]", "[crit]", "start worker"];
+            let is_of_use = |line: &&str| serious.iter().any(|mark| line.contains(mark));
+            log.lines().filter(is_of_use).for_each(|line| eprintln!("{line}"));
+        }
+    }
 }
 
 /// A second nginx on a site's keystore.
@@ -83,11 +100,16 @@ impl Plan {
         let status_port = Port::reserve();
         prepare(&lab, &config.keystore());
         let http = http(&lab, &self, &config.keystore(), &status_port);
-        Site { nginx: config.http(http).start(), lab, plan: self, status_port }
+        Site::of(lab, config.http(http), self, status_port)
     }
 }
 
 impl Site {
+    fn of(lab: Lab, config: Config, plan: Plan, status_port: Port) -> Site {
+        let witness = Witness(config.dir().join("error.log"));
+        Site { _witness: witness, lab, nginx: config.start(), plan, status_port }
+    }
+
     /// The body of `http` with other lines in it.
     pub fn http(&self, change: impl FnOnce(&mut Plan)) -> String {
         let mut plan = self.plan.clone();
@@ -106,12 +128,7 @@ impl Site {
         change(&mut plan);
         let http = http(&self.lab, &plan, &self.nginx.keystore(), &self.status_port);
         let config = end(self.nginx);
-        Site {
-            nginx: config.http(http).start(),
-            lab: self.lab,
-            plan,
-            status_port: self.status_port,
-        }
+        Site::of(self.lab, config.http(http), plan, self.status_port)
     }
 
     /// Another nginx, as on another host: the same configuration and keystore on ports of its own.
@@ -168,8 +185,7 @@ impl Site {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        let told = self.nginx.log_lines("ssl_cert_autofetch").join("\n");
-        panic!("waited {within:?} in vain: {name} {what}\n{last:#}\n{told}");
+        panic!("waited {within:?} in vain: {name} {what}\n{last:#}");
     }
 
     pub fn wait_state(&self, name: &str, state: &str, within: Duration) -> Value {

@@ -9,6 +9,7 @@ use super::AcmeCa;
 use super::client::{is_base64url, lock, parse};
 use super::problem::Problem;
 use crate::ca::{ChallengeAnswer, IssueError, Order};
+use crate::clock::Time;
 use crate::report::printable;
 use crate::settings::Challenge;
 
@@ -120,7 +121,7 @@ impl Authorization {
     /// Takes the answer back; nobody asks for it any more.
     pub fn withdraw(&mut self, ca: &AcmeCa) {
         let Some(answer) = self.answer.take() else { return };
-        let published = lock(&ca.published).remove(&answer.token);
+        let published = lock(&ca.published).remove(&answer.token).map(|(answer, _)| answer);
         // Published by another process, maybe one that crashed: the key tells what it was.
         let published = published.or_else(|| answer.for_handlers(ca).ok());
         if let Some(published) = published {
@@ -168,8 +169,15 @@ impl Authorization {
         ca.challenges.publish(&published).map_err(|e| {
             IssueError::Storage(format!("publishing a challenge for \"{}\": {e}", answer.name))
         })?;
-        lock(&ca.published).insert(answer.token.clone(), published);
+        let settled = ca.client.clock.now() + ca.challenges.settle_in();
+        lock(&ca.published).insert(answer.token.clone(), (published, settled));
         Ok(())
+    }
+
+    /// From when on the CA may be told; None: it knows.
+    pub fn settled_at(&self, ca: &AcmeCa) -> Option<Time> {
+        let answer = self.answer.as_ref().filter(|a| !a.told)?;
+        lock(&ca.published).get(&answer.token).map(|(_, settled)| *settled)
     }
 }
 

@@ -162,6 +162,12 @@ fn prove(
     }
     let mut still = still.into_iter();
     undecided.retain(|_| still.next().unwrap_or(true));
+    let now = ca.client.clock.now();
+    if let Some(settled) = undecided.iter().filter_map(|a| a.settled_at(ca)).max() {
+        if now < settled {
+            return Ok(Some(settled.since(now)));
+        }
+    }
     let mut told = false;
     for authorization in undecided.iter_mut() {
         told |= authorization.tell(ca)?;

@@ -143,13 +143,16 @@ struct Bench {
     log: Mutex<Vec<String>>,
     signers: Mutex<Vec<Value>>,
     stored: Mutex<Option<StoredAccount>>,
+    /// How long others need to see what is published.
+    settle: Mutex<Duration>,
 }
 
 impl Bench {
     fn new() -> Arc<Bench> {
         let (script, nonces, given) = (Mutex::default(), Mutex::default(), Mutex::default());
         let (log, signers, stored) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Arc::new(Bench { script, nonces, given, log, signers, stored })
+        let settle = Mutex::default();
+        Arc::new(Bench { script, nonces, given, log, signers, stored, settle })
     }
 
     /// With an account that is stored already.
@@ -256,6 +259,10 @@ impl Challenges for Bench {
         let by = if answer.kind == Challenge::Http01 { "" } else { " by TLS" };
         self.log.lock().unwrap().push(format!("publish {}{by}", answer.name));
         Ok(())
+    }
+
+    fn settle_in(&self) -> Duration {
+        *self.settle.lock().unwrap()
     }
 
     fn withdraw(&self, answer: &ChallengeAnswer) {
@@ -401,6 +408,23 @@ fn answers_are_all_public_before_the_ca_is_told_of_one() {
     let error = bench.step(&ca, &mut order, [failed]).unwrap_err();
     assert_eq!(error.to_string(), "challenge: b.example: x");
     assert_eq!(bench.log(), ["Post /authz/2", "withdraw b.example"]);
+}
+
+#[test]
+fn the_ca_is_told_when_all_others_can_answer() {
+    let bench = Bench::with_account();
+    *bench.settle.lock().unwrap() = Duration::from_millis(1500);
+    let clock = Arc::new(FakeClock::at(now()));
+    let ca = AcmeCa::new(settings(), bench.clone(), clock.clone(), bench.clone(), bench.clone());
+    let mut order = order();
+    bench.step(&ca, &mut order, [directory(json!({})), nonce(), new_order()]).unwrap();
+    assert_eq!(bench.step(&ca, &mut order, [pending()]).unwrap(), wait(1500));
+    clock.advance(Duration::from_millis(1000));
+    assert_eq!(bench.step(&ca, &mut order, [pending()]).unwrap(), wait(500));
+    clock.advance(Duration::from_millis(500));
+    assert_eq!(bench.step(&ca, &mut order, [pending(), tell()]).unwrap(), wait(250));
+    let published = bench.log().iter().filter(|l| l.starts_with("publish")).count();
+    assert_eq!(published, 1);
 }
 
 #[test]

@@ -214,3 +214,26 @@ fn a_refusal_is_told_once_and_its_end_too() {
     let told = [worker.told().verdicts(), other.told().verdicts()].concat();
     assert_eq!(told, ["served again with serial=11"]);
 }
+
+#[test]
+fn the_watch_comes_back_at_the_end_of_proof() {
+    let world = World::with(|w| {
+        w.settings.check = crate::settings::Check::Hard;
+        w.settings.check_interval = s(10);
+    });
+    let serial = world.store(0x11);
+    world.responder.say(&serial, &[Say::Good, Say::Nothing(Some(s(60)))]);
+    let mut worker = world.worker();
+    worker.look();
+    world.drive(&mut [&mut worker]);
+    let begun = world.now();
+    while worker.decide(None) == Decision::Serve {
+        let due = worker.look().unwrap_or(world.now() + s(1));
+        world.drive(&mut [&mut worker]);
+        world.clock.advance(due.since(world.now()));
+        assert!(world.now() <= begun + s(10), "it came late");
+    }
+    worker.look();
+    let told = worker.told().verdicts();
+    assert_eq!(told, ["refused, certificate serial=11: no proof that it is valid"]);
+}
