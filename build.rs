@@ -1,7 +1,7 @@
 //! Tells the adapter which nginx it is built for. Silent without the feature `module`.
 
 fn main() {
-    println!("cargo::rustc-check-cfg=cfg(nginx_quic, nginx_regex)");
+    println!("cargo::rustc-check-cfg=cfg(nginx_quic, nginx_regex, nginx_ssl_on)");
     #[cfg(feature = "module")]
     module::configure();
 }
@@ -31,6 +31,10 @@ mod module {
             if features.split(',').any(|f| f == feature) {
                 println!("cargo::rustc-cfg={cfg}");
             }
+        }
+        let version = env::var("DEP_NGINX_VERSION_NUMBER").unwrap_or_default();
+        if version.parse::<u32>().is_ok_and(|v| v < 1_025_001) {
+            println!("cargo::rustc-cfg=nginx_ssl_on");
         }
         event_flags();
     }

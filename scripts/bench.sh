@@ -1,7 +1,7 @@
 #!/bin/bash
 # Prints the performance table: what the module costs where it has nothing to do.
 #
-#   scripts/bench.sh            both sides, then the timings of tests/bench.rs
+#   scripts/bench.sh            both sides, then the timings of tests/bench/held.rs
 #   scripts/bench.sh static     nginx without the module only
 #
 #   NGINX_BIN                   as for build.sh
@@ -39,10 +39,9 @@ main() {
     at_exit rm -rf "$DIR"
 
     print_instructions
-    if [ -n "$MODULE" ] && [ -f tests/bench.rs ]; then
+    if [ -n "$MODULE" ]; then
         printf '\n'
-        CERT_AUTOFETCH_MODULE=$MODULE \
-            cargo test --locked --release --test bench -- --ignored --nocapture --test-threads 1
+        CERT_AUTOFETCH_MODULE=$MODULE cargo run --quiet --locked --release --example bench
     fi
 }
 

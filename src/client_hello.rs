@@ -16,8 +16,9 @@ pub enum Parsed {
 
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ClientHello {
-    /// In lower case without a trailing dot; None: none was sent.
-    pub server_name: Option<String>,
+    /// As nginx takes it for a host: in lower case, without port and trailing dot, of any bytes
+    /// but control characters. None: none was sent, or nginx would not look for it.
+    pub server_name: Option<Vec<u8>>,
     /// The only protocol offered is `acme-tls/1`.
     pub acme_tls: bool,
 }
@@ -135,8 +136,8 @@ fn extensions(body: &[u8]) -> Option<ClientHello> {
     Some(hello)
 }
 
-/// The host_name entry. A name that is not plain text can't be one of ours: as if none was sent.
-fn server_name(data: &mut Reader) -> Option<Option<String>> {
+/// The host_name entry.
+fn server_name(data: &mut Reader) -> Option<Option<Vec<u8>>> {
     let length = data.u16()?;
     let mut list = Reader(data.take(length.into())?);
     while !list.0.is_empty() {
@@ -144,14 +145,26 @@ fn server_name(data: &mut Reader) -> Option<Option<String>> {
         let length = list.u16()?;
         let name = list.take(length.into())?;
         if kind == 0 {
-            let name = name.strip_suffix(b".").unwrap_or(name);
-            let plain =
-                !name.is_empty() && name.len() <= 255 && name.iter().all(u8::is_ascii_graphic);
-            let text = || String::from_utf8_lossy(name).to_ascii_lowercase();
-            return Some(plain.then(text));
+            return Some(host(name));
         }
     }
     Some(None)
+}
+
+/// nginx's reading of a host name (ngx_http_validate_host(), which is not exported). Another
+/// reading would find another server than nginx does, and judge the wrong certificate.
+pub fn host(name: &[u8]) -> Option<Vec<u8>> {
+    let bad = |b: &u8| *b <= 0x20 || *b == 0x7f || *b == b'/';
+    if name.iter().any(bad) || name.windows(2).any(|w| w == b"..") {
+        return None;
+    }
+    let end = match name.first() {
+        Some(b'[') => name.iter().position(|b| *b == b']').map(|i| i + 1),
+        _ => name.iter().position(|b| *b == b':'),
+    };
+    let host = &name[..end.unwrap_or(name.len())];
+    let host = host.strip_suffix(b".").unwrap_or(host);
+    (!host.is_empty()).then(|| host.to_ascii_lowercase())
 }
 
 #[derive(Clone, Copy)]
@@ -210,7 +223,7 @@ mod tests {
     }
 
     fn hello_of(name: &str) -> Parsed {
-        Parsed::Hello(ClientHello { server_name: Some(name.into()), acme_tls: false })
+        Parsed::Hello(ClientHello { server_name: Some(name.as_bytes().to_vec()), acme_tls: false })
     }
 
     #[test]
@@ -225,7 +238,7 @@ mod tests {
             (
                 [sni(b"a.example"), ext(16, b"\x00\x0b\x0aacme-tls/1")].concat(),
                 Parsed::Hello(ClientHello {
-                    server_name: Some("a.example".into()),
+                    server_name: Some(b"a.example".to_vec()),
                     acme_tls: true,
                 }),
             ),
@@ -234,6 +247,29 @@ mod tests {
             let message = message_with(&extensions);
             assert_eq!(parse(&records(&message, 16384)), want);
             assert_eq!(parse(&records(&message, 37)), want, "in small records");
+        }
+    }
+
+    #[test]
+    fn hosts_as_nginx_reads_them() {
+        for (name, want) in [
+            ("shop.example", Some("shop.example")),
+            ("SHOP.example.", Some("shop.example")),
+            ("shop.example:443", Some("shop.example")),
+            ("shop.example.:443", Some("shop.example")),
+            ("[::1]:443", Some("[::1]")),
+            ("[::1", Some("[::1")),
+            ("caf\u{e9}.example", Some("caf\u{e9}.example")),
+            ("a..b", None),
+            ("a/b", None),
+            ("a b", None),
+            ("a\u{7f}", None),
+            (":443", None),
+            (".", None),
+            ("", None),
+        ] {
+            let want = want.map(|w| w.as_bytes().to_vec());
+            assert_eq!(host(name.as_bytes()), want, "{name}");
         }
     }
 

@@ -116,6 +116,10 @@ impl FakeClock {
         FakeClock(t.0.into())
     }
 
+    pub fn set_back(&self, d: Duration) {
+        self.0.fetch_sub(d.as_millis() as i64, std::sync::atomic::Ordering::SeqCst);
+    }
+
     pub fn advance(&self, d: Duration) {
         self.0.fetch_add(d.as_millis() as i64, std::sync::atomic::Ordering::SeqCst);
     }

@@ -16,7 +16,7 @@ mod values;
 
 pub use block::RawBlock;
 pub use ca::RawCa;
-pub use entry::{entry, unite, warnings};
+pub use entry::{entry, known_cas, unite, warnings};
 pub use global::{DEFAULT_KEYSTORE, RawMain};
 pub use url::host;
 pub use values::parse_time;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::keystore::{Keystore, KeystoreError};
+use crate::keystore::Keystore;
 
 mod attempt;
 mod backoff;
@@ -28,6 +28,7 @@ mod watch;
 
 pub use host::{Count, Host, News, Plan, Update, View, Working};
 pub use ports::{Answer, Inquiry, NoAnswer, Ports, Responders};
+pub use schedule::next_action;
 
 use desk::Desk;
 use pool::Pool;
@@ -39,10 +40,10 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts nothing yet. The keystore has to be there.
-    pub fn new(plan: Plan, host: Arc<dyn Host>, ports: Ports) -> Result<Engine, KeystoreError> {
-        let keystore = Keystore::open(&plan.keystore)?;
-        Ok(Engine::of(Desk::new(plan, host, ports, keystore)))
+    /// Starts nothing yet. A keystore that is not there yet is looked for again.
+    pub fn new(plan: Plan, host: Arc<dyn Host>, ports: Ports) -> Engine {
+        let keystore = Keystore::at(&plan.keystore);
+        Engine::of(Desk::new(plan, host, ports, keystore))
     }
 
     fn of(desk: Desk) -> Engine {

@@ -110,7 +110,17 @@ impl Evidence {
     /// A revocation beats any good or unknown of any age. A hold may be lifted (RFC 5280,
     /// 5.3.1): between it and a good the newer one stands, as between two of a kind. An unknown
     /// says nothing: it never replaces an answer that says something.
+    ///
+    /// Of two goods the newer stands, asked for when the later one was: behind one URL there may
+    /// be several responders of which one lags, and what it says is current and good as well.
     pub fn newest(old: Evidence, new: Evidence) -> Evidence {
+        let both_good = old.status == Status::Good && new.status == Status::Good;
+        let asked = old.checked_at.max(new.checked_at);
+        let stands = Evidence::that_stands(old, new);
+        if both_good { Evidence { checked_at: asked, ..stands } } else { stands }
+    }
+
+    fn that_stands(old: Evidence, new: Evidence) -> Evidence {
         let age = |e: &Evidence| (e.this_update, e.checked_at);
         let newer = match age(&new).cmp(&age(&old)) {
             Ordering::Less => false,
@@ -166,7 +176,6 @@ mod tests {
         let table = [
             ((&good, 20, 20), (&good, 10, 10)),
             ((&good, 10, 30), (&good, 10, 20)), // same answer, asked for again
-            ((&good, 20, 20), (&good, 10, 30)), // a lagging responder
             ((&gone, 10, 10), (&good, 20, 20)), // of any age
             ((&gone, 20, 20), (&good, 10, 10)),
             ((&gone, 10, 10), (&hold, 20, 20)), // a hold can't soften what is final
@@ -190,6 +199,17 @@ mod tests {
                 assert_eq!(stands, winner, "old {old:?} new {new:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_lagging_responder_is_proof_too() {
+        let good = |this_update, checked_at| evidence(&Status::Good, this_update, checked_at);
+        for (old, new) in [(good(20, 20), good(10, 30)), (good(10, 30), good(20, 20))] {
+            assert_eq!(Evidence::newest(old, new), good(20, 30));
+        }
+        // But it lifts no hold that is newer.
+        let hold = evidence(&revoked(Reason::CertificateHold), 20, 20);
+        assert_eq!(Evidence::newest(hold.clone(), good(10, 30)), hold);
     }
 
     #[test]

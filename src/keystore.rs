@@ -36,24 +36,25 @@ pub use lock::Lock;
 pub use pending::{Pending, Replacing};
 pub use version::{Committed, Loaded};
 
-use disk::{Dir, Owner};
+use disk::Dir;
 
 /// A handle of a keystore. It holds no file open: a folder that was replaced is seen.
 #[derive(Clone, Debug)]
 pub struct Keystore {
     dir: PathBuf,
-    /// Whom new files are given to; None: they are ours anyway.
-    owner: Option<Owner>,
 }
 
 impl Keystore {
-    /// Opens the keystore that lies at `dir`. Nothing is created.
+    /// The keystore that lies at `dir`. Nothing is created.
     pub fn open(dir: &Path) -> Result<Keystore, KeystoreError> {
-        let there = Dir::open(dir, None)?.owner()?;
-        // Root (the command, a single process) works in a folder of the workers' user.
-        let is_root = rustix::process::geteuid().is_root();
-        let owner = (is_root && there.uid != 0).then_some(there);
-        Ok(Keystore { dir: dir.to_owned(), owner })
+        let keystore = Keystore::at(dir);
+        keystore.root()?;
+        Ok(keystore)
+    }
+
+    /// The same for a folder that may be out of reach now and not later: each use of it tells.
+    pub fn at(dir: &Path) -> Keystore {
+        Keystore { dir: dir.to_owned() }
     }
 
     pub fn dir(&self) -> &Path {
@@ -70,7 +71,13 @@ impl Keystore {
     }
 
     fn root(&self) -> Result<Dir, KeystoreError> {
-        Dir::open(&self.dir, self.owner)
+        let root = Dir::open(&self.dir)?;
+        // Root (the command, a single process) works in a folder of the workers' user.
+        let is_root = rustix::process::geteuid().is_root();
+        match root.owner()? {
+            owner if is_root && owner.uid != 0 => Ok(root.giving_to(owner)),
+            _ => Ok(root),
+        }
     }
 
     /// The folder of an entry, if it has one.

@@ -63,7 +63,7 @@ pub static mut ngx_http_ssl_cert_autofetch_module: ngx_module_t = ngx_module_t {
     commands: conf::COMMANDS.as_ptr().cast_mut(),
     type_: NGX_HTTP_MODULE as ngx_uint_t,
     init_master: None,
-    init_module: Some(worker::init_module),
+    init_module: None,
     init_process: Some(worker::init_process),
     init_thread: None,
     exit_thread: None,

@@ -63,12 +63,12 @@ pub enum Refusal {
 impl fmt::Display for Badness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Badness::Missing => f.write_str("there is no certificate"),
-            Badness::Broken(cause) => write!(f, "certificate can't be used: {cause}"),
-            Badness::KeyMismatch => f.write_str("key is not that of the certificate"),
-            Badness::Expired => f.write_str("certificate has expired"),
-            Badness::Names => f.write_str("certificate lacks the name"),
-            Badness::Revoked(reason) => write!(f, "certificate is revoked ({})", reason.as_str()),
+            Badness::Missing => f.write_str("no certificate yet"),
+            Badness::Broken(cause) => write!(f, "it can't be used: {cause}"),
+            Badness::KeyMismatch => f.write_str("the key is not that of the certificate"),
+            Badness::Expired => f.write_str("it has expired"),
+            Badness::Names => f.write_str("it lacks a name"),
+            Badness::Revoked(reason) => write!(f, "it is revoked ({})", reason.as_str()),
         }
     }
 }
@@ -77,8 +77,8 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Refusal::Bad(badness) => badness.fmt(f),
-            Refusal::NoProof => f.write_str("there is no proof that it is valid"),
-            Refusal::NotYetValid => f.write_str("certificate is not valid yet"),
+            Refusal::NoProof => f.write_str("no proof that it is valid"),
+            Refusal::NotYetValid => f.write_str("it is not valid yet"),
         }
     }
 }
@@ -131,7 +131,10 @@ pub fn due_at(now: Time, standing: &Standing, settings: &EntrySettings) -> Time 
     if settings.check == Check::Off || !standing.has_source {
         return due;
     }
-    match (fresh_until(standing, settings).filter(|t| now < *t), standing.next_check) {
+    let fresh = standing.evidence.iter().filter(|e| e.status == Status::Good);
+    let fresh = fresh.filter(|e| is_fresh(e, now, settings.check_interval));
+    let fresh_until = fresh.map(|e| e.fresh_until(settings.check_interval)).max();
+    match (fresh_until, standing.next_check) {
         (Some(fresh), _) => due = due.min(fresh),
         (None, Some(next)) => due = due.min(next),
         (None, None) => due = now,
@@ -199,12 +202,12 @@ fn has_fresh_proof(
         .evidence
         .iter()
         .filter(good)
-        .any(|e| now < e.fresh_until(settings.check_interval) || answered(e))
+        // An answer of the future was asked for before the clock was set back.
+        .any(|e| is_fresh(e, now, settings.check_interval) || answered(e))
 }
 
-fn fresh_until(standing: &Standing, settings: &EntrySettings) -> Option<Time> {
-    let good = standing.evidence.iter().filter(|e| e.status == Status::Good);
-    good.map(|e| e.fresh_until(settings.check_interval)).max()
+fn is_fresh(evidence: &Evidence, now: Time, interval: Duration) -> bool {
+    evidence.checked_at <= now + SKEW && now < evidence.fresh_until(interval)
 }
 
 /// When evidence is asked for again without a client: at `share` (0.5 to 0.8) of its freshness.
@@ -341,6 +344,12 @@ mod tests {
                 want: check.clone(),
                 waited: no_proof(),
                 ..case("good, past nextUpdate")
+            },
+            Case {
+                evidence: good(NOW + HOUR),
+                want: check.clone(),
+                waited: no_proof(),
+                ..case("good, asked before the clock was set back")
             },
             Case { want: check.clone(), waited: no_proof(), ..case("no evidence") },
             Case {

@@ -16,14 +16,40 @@ pub struct Event {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum What {
-    Revoked { serial: Serial, reason: Reason, source: String },
-    Issued { serial: Serial, ca: String },
-    Replaced { old: Option<Serial>, new: Serial, ca: String, after: Duration },
-    Refused { cause: String },
-    Served { serial: Serial },
-    CheckFailed { cause: String, retry: Duration },
-    IssueFailed { cause: String, retry: Duration },
-    NoSource { serial: Serial },
+    Revoked {
+        serial: Serial,
+        reason: Reason,
+        source: String,
+    },
+    Issued {
+        serial: Serial,
+        ca: String,
+    },
+    Replaced {
+        old: Option<Serial>,
+        new: Serial,
+        ca: String,
+        after: Duration,
+    },
+    /// Handshakes are refused from now on; None: there is no certificate.
+    Refused {
+        serial: Option<Serial>,
+        cause: String,
+    },
+    Served {
+        serial: Serial,
+    },
+    CheckFailed {
+        cause: String,
+        retry: Duration,
+    },
+    IssueFailed {
+        cause: String,
+        retry: Duration,
+    },
+    NoSource {
+        serial: Serial,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -64,7 +90,13 @@ impl fmt::Display for Event {
                 }
                 write!(f, "by serial={new} from \"{ca}\" in {} ms", after.as_millis())
             }
-            What::Refused { cause } => write!(f, "refused: {}", printable(cause)),
+            What::Refused { serial, cause } => {
+                f.write_str("refused")?;
+                if let Some(serial) = serial {
+                    write!(f, ", certificate serial={serial}")?;
+                }
+                write!(f, ": {}", printable(cause))
+            }
             What::Served { serial } => write!(f, "served again with serial={serial}"),
             What::CheckFailed { cause, retry } => failed(f, "CHECK", cause, *retry),
             What::IssueFailed { cause, retry } => failed(f, "ISSUE", cause, *retry),

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::bundle::{Defect, Replaced};
 use crate::clock::Time;
-use crate::engine::{View, Working};
+use crate::engine::{View, Working, next_action};
 use crate::evidence::{Evidence, Source, Status as EvidenceStatus};
 use crate::policy::{self, Asker, Decision};
 use crate::settings::EntrySettings;
@@ -100,7 +100,7 @@ impl EntryStatus {
             version: bundle.map(|b| b.version),
             evidence: view.and_then(newest).map(EvidenceView::new),
             last_error: news.and_then(|n| n.last_error.clone()),
-            next_action_at: view.and_then(|v| next_action(settings, v)).map(Time::rfc3339),
+            next_action_at: view.map(|v| next_action(now, &v.standing(), settings).rfc3339()),
             replaced: replaced(view).map(ReplacedView::new),
         }
     }
@@ -128,15 +128,6 @@ fn replaced(view: Option<&View>) -> Option<&Replaced> {
     let view = view?;
     let stored = view.bundle.as_ref().ok().and_then(|b| b.meta.replaced.as_ref());
     stored.or(view.news.replaced.as_ref())
-}
-
-/// When something is done without anybody asking.
-fn next_action(settings: &EntrySettings, view: &View) -> Option<Time> {
-    let facts = view.bundle.as_ref().ok().map(|b| &b.facts);
-    let renewal = facts.map(|f| policy::renew_at(f, settings.renew_before));
-    let fresh = view.evidence.iter().filter(|e| e.status == EvidenceStatus::Good);
-    let refresh = fresh.filter_map(|e| policy::refresh_at(e, settings.check_interval, 0.65)).max();
-    [view.news.next_issue, view.news.next_check, refresh, renewal].into_iter().flatten().min()
 }
 
 impl EvidenceView {

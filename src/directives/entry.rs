@@ -17,10 +17,8 @@ pub fn entry(
     server_names: &[&str],
     cas: &[CaSettings],
 ) -> Result<EntrySettings, String> {
+    known_cas(block, cas)?;
     let wanted = block.cas.as_deref().unwrap_or_default();
-    if let Some(name) = wanted.iter().find(|n| !cas.iter().any(|c| c.name == **n)) {
-        return Err(unknown_ca(name, cas));
-    }
     if wanted.is_empty() {
         return Err("\"ssl_cert_autofetch\" is off".into());
     }
@@ -39,6 +37,15 @@ pub fn entry(
         renew_before: block.renew_before.unwrap_or_default(),
         key: block.key.unwrap_or_default(),
     })
+}
+
+/// Whether each CA that a block names is one; of a server too that has no TLS yet.
+pub fn known_cas(block: &RawBlock, cas: &[CaSettings]) -> Result<(), String> {
+    let wanted = block.cas.as_deref().unwrap_or_default();
+    match wanted.iter().find(|n| !cas.iter().any(|c| c.name == **n)) {
+        Some(name) => Err(unknown_ca(name, cas)),
+        None => Ok(()),
+    }
 }
 
 /// Server blocks with the same first name share one entry: takes the names of `other` into

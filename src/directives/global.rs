@@ -44,7 +44,11 @@ impl RawMain {
         Ok(())
     }
 
-    /// As written: relative paths are nginx's to resolve.
+    /// Puts the whole path in place of what was written and accepted, which may be relative.
+    pub fn resolve_keystore(&mut self, full: PathBuf) {
+        self.keystore = Some(full);
+    }
+
     pub fn keystore(&self) -> &Path {
         self.keystore.as_deref().unwrap_or(Path::new(DEFAULT_KEYSTORE))
     }

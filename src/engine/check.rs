@@ -273,14 +273,14 @@ pub fn fail(desk: &Desk, entry: &mut Entry, failure: &NoAnswer, counts: Vec<Coun
     let interval = entry.settings.check_interval;
     let failures = entry.news.check_failures.saturating_add(1);
     let retry = backoff::check(failures, interval, failure.retry_after, desk.share());
+    let event = What::CheckFailed { cause: failure.cause.clone(), retry };
+    desk.tell(entry, vec![event], counts);
     desk.publish(entry, |news| {
         news.next_check = Some(now + retry);
         news.check_failures = failures;
         news.last_error = Some(brief(&failure.cause));
         news.working = None;
     });
-    let event = What::CheckFailed { cause: failure.cause.clone(), retry };
-    desk.tell(entry, vec![event], counts);
 }
 
 /// Both causes, and the longer wish.

@@ -13,10 +13,10 @@ use super::job::{End, Job, Next};
 use super::ports::Ports;
 use super::schedule::Why;
 use super::source::Source;
-use crate::clock::Time;
+use crate::clock::{SKEW, Time};
 use crate::evidence::{Evidence, Status};
 use crate::keystore::{Keystore, KeystoreError};
-use crate::policy::Badness;
+use crate::policy::{self, Asker, Badness, Decision};
 use crate::report::{Event, What, printable};
 
 pub struct Desk {
@@ -191,6 +191,14 @@ impl Desk {
 
     /// Changes the news of an entry for all workers; nothing is sent when nothing changes.
     pub fn publish(&self, entry: &mut Entry, mut change: impl FnMut(&mut News)) {
+        let now = self.now();
+        let mut change = |news: &mut News| {
+            let before = (news.next_check, news.next_issue);
+            change(news);
+            if (news.next_check, news.next_issue) != before {
+                news.noted_at = Some(now);
+            }
+        };
         let mut after = entry.news.clone();
         change(&mut after);
         if after == entry.news && self.host.news(entry.index) == entry.news {
@@ -199,6 +207,42 @@ impl Desk {
         self.host.publish(entry.index, &mut change);
         entry.news = self.host.news(entry.index);
         self.tell(entry, vec![], vec![]);
+        self.note_refused(entry);
+    }
+
+    /// Tells, once in this nginx, that handshakes are refused from now on, or no longer. While
+    /// they are held nothing has changed yet.
+    pub fn note_refused(&self, entry: &mut Entry) {
+        let decision = entry.with_standing(|standing| {
+            policy::decide(self.now(), standing, &entry.settings, Asker::default())
+        });
+        let what = match (decision, entry.serial()) {
+            (Decision::Refuse(refusal), serial) => {
+                What::Refused { serial, cause: refusal.to_string() }
+            }
+            (Decision::Serve, Some(serial)) => What::Served { serial },
+            _ => return,
+        };
+        let refused = matches!(what, What::Refused { .. });
+        if entry.news.refused == refused {
+            return;
+        }
+        let mut first = false;
+        self.host.publish(entry.index, &mut |news| {
+            first = news.refused != refused;
+            news.refused = refused;
+        });
+        entry.news = self.host.news(entry.index);
+        let events = if first { vec![what] } else { vec![] };
+        self.tell(entry, events, vec![]);
+    }
+
+    /// The clock was set back: attempts that are due by the old time would be far away.
+    pub fn forget_the_future(&self, entry: &mut Entry) {
+        let now = self.now();
+        if entry.news.noted_at.is_some_and(|noted| noted > now + SKEW) {
+            self.publish(entry, |news| (news.next_check, news.next_issue) = (None, None));
+        }
     }
 
     /// Tells the own event loop of an entry.

@@ -87,12 +87,15 @@ pub struct News {
     pub next_issue: Option<Time>,
     pub issue_failures: u32,
     pub last_error: Option<String>,
+    /// When the next attempts were noted: before that the clock was set back, and they are not
+    /// waited for.
+    pub noted_at: Option<Time>,
+    /// Handshakes are refused, and that was told.
+    pub refused: bool,
     /// A job is under way: `checking` or `replacing`.
     pub working: Option<Working>,
     /// When the verified answer that made the certificate bad was there.
     pub bad_since: Option<Time>,
-    /// It was told that nothing may be served, and not yet that something may again.
-    pub refused: bool,
     pub replaced: Option<Replaced>,
 }
 

@@ -18,10 +18,12 @@ use crate::keystore::{Keystore, KeystoreError};
 use crate::settings::Secret;
 
 impl Engine {
-    /// An engine with the real ports. Starts nothing yet. The keystore has to be there.
+    /// An engine with the real ports. Starts nothing yet. A keystore that is out of reach (a
+    /// folder above it is closed, a file system is not mounted) is each job's failure, with a
+    /// next attempt: a worker that did not start for it would take all other sites down too.
     pub fn with_network(plan: Plan, host: Arc<dyn Host>) -> Result<Engine, String> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let keystore = Keystore::open(&plan.keystore).map_err(|e| e.to_string())?;
+        let keystore = Keystore::at(&plan.keystore);
         let mut ways: Vec<Arc<dyn Http>> = Vec::new();
         let mut cas: Vec<Arc<dyn Ca>> = Vec::new();
         for settings in &plan.cas {

@@ -303,14 +303,14 @@ pub fn postpone(
     counts: Vec<Count>,
 ) -> Next {
     let now = desk.now();
+    let event = What::IssueFailed { cause: cause.into(), retry: next.since(now) };
+    desk.tell(entry, vec![event], counts);
     desk.publish(entry, |news| {
         news.next_issue = Some(next);
         news.issue_failures = news.issue_failures.saturating_add(1);
         news.last_error = Some(brief(cause));
         news.working = None;
     });
-    let event = What::IssueFailed { cause: cause.into(), retry: next.since(now) };
-    desk.tell(entry, vec![event], counts);
     Next::Done(End::Idle { since: None })
 }
 

@@ -102,6 +102,15 @@ pub fn check_at(now: Time, standing: &Standing, settings: &EntrySettings) -> Opt
 const SPACING: Duration = Duration::from_secs(5);
 const ONE_SECOND: Duration = Duration::from_secs(1);
 
+/// What comes first of all that is done without a handshake, and the next attempt after a failed
+/// check: with `check_interval 0` a handshake makes it, from then on.
+pub fn next_action(now: Time, standing: &Standing, settings: &EntrySettings) -> Time {
+    let replace = replace_at(now, standing, settings);
+    let again = standing.next_check.filter(|next| now < *next);
+    let check = check_at(now, standing, settings);
+    [again, check].into_iter().flatten().fold(replace, Time::min).max(now)
+}
+
 /// When the certificate is renewed for its age: a little earlier than asked for, so that entries
 /// that were issued together are not renewed together.
 fn renewal_at(certificate: &CertFacts, stored_at: Option<Time>, settings: &EntrySettings) -> Time {
@@ -279,6 +288,16 @@ mod tests {
         assert_eq!(check_at(now, &mute, &settings), None);
         // A certificate of the future is asked about once it may be served.
         assert_eq!(check_at(t(-DAY), &standing(&facts, &[]), &settings), Some(t(-300)));
+    }
+
+    #[test]
+    fn the_next_attempt_is_told_though_a_handshake_makes_it() {
+        let (facts, settings) = (facts(), settings());
+        let each = EntrySettings { check_interval: Duration::ZERO, ..settings };
+        let failed = Standing { next_check: Some(t(DAY + 5)), ..standing(&facts, &[]) };
+        assert_eq!(next_action(t(DAY), &failed, &each), t(DAY + 5));
+        let renewal = replace_at(t(DAY), &failed, &each);
+        assert_eq!(next_action(t(DAY + 5), &failed, &each), renewal);
     }
 
     #[test]

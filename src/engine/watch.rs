@@ -11,9 +11,11 @@ use super::schedule::first_delay;
 use crate::ca::ChallengeAnswer;
 use crate::clock::Time;
 use crate::keystore::{Change, Cursor};
-use crate::policy::{Asker, Badness, Decision, Refusal, decide, due_at};
+use crate::policy::due_at;
 use crate::report::What;
 use crate::settings::{Check, EntryName};
+
+const RESCAN: Duration = Duration::from_secs(300);
 
 pub struct Watch {
     started: Time,
@@ -22,6 +24,9 @@ pub struct Watch {
     /// The number of `Host::changes_known` up to which it was read.
     known: u64,
     led: bool,
+    /// When everything was read anew though nothing was heard of: a host that was killed between a
+    /// commit and its line in `changes` tells nobody.
+    rescanned: Time,
     /// When it was said in the keystore that this nginx is there.
     present: Option<Time>,
     /// Answers of other hosts that were made visible here.
@@ -35,6 +40,7 @@ impl Watch {
             cursor: None,
             known: 0,
             led: false,
+            rescanned: desk.now(),
             present: None,
             challenges: Vec::new(),
         }
@@ -43,6 +49,9 @@ impl Watch {
     /// Looks at everything that may have changed. Called every second, when another worker has
     /// something to tell, and at the time that is returned: the next at which something is due.
     pub fn look(&mut self, desk: &Desk) -> Option<Time> {
+        // A clock that was set back.
+        self.started = self.started.min(desk.now());
+        self.rescanned = self.rescanned.min(desk.now());
         let leads = desk.host.leads(desk.now());
         let took_over = leads && !self.led;
         self.led = leads;
@@ -56,6 +65,12 @@ impl Watch {
             self.read_changes(desk, leads);
         }
         self.known = known;
+        if desk.now().since(self.rescanned) >= RESCAN {
+            self.rescanned = desk.now();
+            for index in 0..desk.plan.entries.len() {
+                let _ = desk.reload(&mut desk.entry(index)); // what was there still stands
+            }
+        }
         if took_over {
             self.bring_challenges(desk);
         }
@@ -138,7 +153,15 @@ impl Watch {
     /// Returns when something is due next without anybody asking.
     fn look_at(&self, desk: &Desk, index: usize, leads: bool) -> Option<Time> {
         let mut entry = desk.entry(index);
+        let now = desk.now();
+        let begun = self.started + first_delay(index, desk.plan.entries.len());
+        let may_begin = leads && !desk.host.exiting() && begun <= now;
         if !entry.loaded && desk.reload(&mut entry).is_err() {
+            // A job meets the same error, tells it and sets a next attempt.
+            let next = desk.host.news(index).next_issue;
+            if may_begin && next.is_none_or(|next| next <= now) {
+                desk.begin((index, Lane::Replace), now);
+            }
             return None;
         }
         let news = desk.host.news(index);
@@ -146,13 +169,12 @@ impl Watch {
             entry.news = news;
             desk.tell(&entry, vec![], vec![]);
         }
-        let now = desk.now();
+        desk.forget_the_future(&mut entry);
         if !leads || desk.host.exiting() {
             return None;
         }
         self.tell_no_source(desk, &mut entry);
-        tell_refusal(desk, &mut entry, now);
-        let begun = self.started + first_delay(index, desk.plan.entries.len());
+        desk.note_refused(&mut entry);
         if now < begun {
             return Some(begun);
         }
@@ -191,23 +213,6 @@ impl Watch {
             let _ = desk.host.publish_challenge(new, now + CHALLENGE_LIFE);
         }
         self.challenges = answers;
-    }
-}
-
-/// Says once that nothing may be served any more, and once that something may again. A certificate
-/// that there never was is no news.
-fn tell_refusal(desk: &Desk, entry: &mut Entry, now: Time) {
-    let decision = entry.with_standing(|s| decide(now, s, &entry.settings, Asker::default()));
-    let (refused, event) = match (&decision, entry.serial()) {
-        (Decision::Refuse(Refusal::Bad(Badness::Missing)), _) => return,
-        (Decision::Refuse(refusal), _) => (true, What::Refused { cause: refusal.to_string() }),
-        (Decision::Serve, Some(serial)) => (false, What::Served { serial }),
-        // It depends on the next answer.
-        _ => return,
-    };
-    if entry.news.refused != refused {
-        desk.publish(entry, |news| news.refused = refused);
-        desk.tell(entry, vec![event], vec![]);
     }
 }
 

@@ -21,9 +21,10 @@ impl Keystore {
             }
         }
         make(dir, Mode::RWXU)?;
-        let root = Dir::open(dir, owner)?;
+        let mut root = Dir::open(dir)?;
         if let Some(owner) = owner {
             root.give_to(owner)?;
+            root = root.giving_to(owner);
         }
         for folder in [paths::CERTS, paths::ACCOUNTS, paths::CHALLENGES] {
             let folder = root.make(folder)?;
@@ -32,6 +33,17 @@ impl Keystore {
             }
         }
         Keystore::open(dir)
+    }
+
+    /// Whether DIR is a folder or could be made one, as far as that can be seen without making
+    /// anything: for `nginx -t`. Errors are texts for the log.
+    pub fn check_place(dir: &Path) -> Result<(), String> {
+        let there = dir.ancestors().find(|path| path.symlink_metadata().is_ok());
+        match there {
+            Some(path) if path.is_dir() => Ok(()),
+            Some(path) => Err(format!("\"{}\" is not a directory", path.display())),
+            None => Err(format!("\"{}\" has no parent that exists", dir.display())),
+        }
     }
 }
 
@@ -61,6 +73,19 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn places() {
+        let temp = tempfile::tempdir().unwrap();
+        std::fs::write(temp.path().join("file"), "").unwrap();
+        std::os::unix::fs::symlink("nowhere", temp.path().join("link")).unwrap();
+        for (place, fine) in
+            [(".", true), ("a/b/c", true), ("file", false), ("file/a", false), ("link/a", false)]
+        {
+            let result = Keystore::check_place(&temp.path().join(place));
+            assert_eq!(result.is_ok(), fine, "{place}: {result:?}");
+        }
     }
 
     #[test]

@@ -31,11 +31,16 @@ pub struct Dir {
 
 impl Dir {
     /// Opens DIR itself; here links are the administrator's business.
-    pub fn open(path: &Path, owner: Option<Owner>) -> Result<Dir, KeystoreError> {
+    pub fn open(path: &Path) -> Result<Dir, KeystoreError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = retry_on_intr(|| fs::open(path, flags, Mode::empty()));
         let fd = fd.map_err(|cause| system("open", path, cause))?;
-        Ok(Dir { fd, path: path.to_owned(), owner })
+        Ok(Dir { fd, path: path.to_owned(), owner: None })
+    }
+
+    /// What is made in it from now on belongs to them.
+    pub fn giving_to(self, owner: Owner) -> Dir {
+        Dir { owner: Some(owner), ..self }
     }
 
     /// Opens a folder in this one, if it is there.
@@ -287,7 +292,7 @@ mod tests {
 
     fn dir() -> (tempfile::TempDir, Dir) {
         let temp = tempfile::tempdir().unwrap();
-        let dir = Dir::open(temp.path(), None).unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
         (temp, dir)
     }
 

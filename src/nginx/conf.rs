@@ -5,14 +5,13 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::ptr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use nginx_sys::{
     NGX_CONF_ANY, NGX_CONF_BLOCK, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_HTTP_LOC_CONF,
     NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_SRV_CONF, NGX_HTTP_SRV_CONF_OFFSET,
     NGX_LOG_EMERG, NGX_LOG_WARN, ngx_array_create, ngx_array_push, ngx_array_t, ngx_command_t,
-    ngx_conf_full_name, ngx_conf_parse, ngx_conf_t, ngx_http_ssl_srv_conf_t, ngx_int_t, ngx_pool_t,
-    ngx_shm_zone_t, ngx_str_t, ngx_uint_t,
+    ngx_conf_full_name, ngx_conf_parse, ngx_conf_t, ngx_cycle_t, ngx_http_ssl_srv_conf_t,
+    ngx_int_t, ngx_pool_t, ngx_shm_zone_t, ngx_str_t, ngx_uint_t,
 };
 
 use super::http::{self, Context};
@@ -37,6 +36,8 @@ pub struct MainConf {
     pub wakeups: Vec<OwnedFd>,
     #[allow(clippy::vec_box)] // contexts hold their addresses
     pub listens: Vec<Box<listens::ServerHook>>,
+    /// The cycle that this configuration is of.
+    pub cycle: Option<*mut ngx_cycle_t>,
     /// Set in worker processes only.
     pub worker: Option<*mut Worker>,
 }
@@ -209,10 +210,8 @@ fn set_directive(cf: *mut ngx_conf_t) -> Result<(), String> {
         "ssl_cert_autofetch_status" => status::install(context),
         "ssl_cert_autofetch_ca" => return ca_block(cf, args[0], main),
         "ssl_cert_autofetch_keystore" => {
-            let full = args.first().map(|dir| full_name(cf, dir, 0)).transpose()?;
-            let args: Vec<&str> =
-                full.as_deref().into_iter().chain(args.iter().copied().skip(1)).collect();
-            return main.raw.set(name, &args);
+            main.raw.set(name, args)?;
+            main.raw.resolve_keystore(full_name(cf, args[0], 0)?.into());
         }
         "ssl_cert_autofetch_max_held" => return main.raw.set(name, args),
         _ => return server.raw.set(name, args),
@@ -241,12 +240,16 @@ fn ca_block(cf: *mut ngx_conf_t, name: &str, main: &mut MainConf) -> Result<(), 
 
 unsafe extern "C" fn ca_line(
     cf: *mut ngx_conf_t,
-    _command: *mut ngx_command_t,
+    command: *mut ngx_command_t,
     conf: *mut c_void,
 ) -> *mut c_char {
     guard(NGX_CONF_ERROR, || {
         // SAFETY: handler_conf is the RawCa of ca_block(), which waits for us.
         let (raw, words) = unsafe { (&mut *conf.cast::<RawCa>(), words(&*cf)) };
+        if words.as_ref().is_ok_and(|w| w.first() == Some(&"include")) {
+            // SAFETY: as nginx's own blocks with a handler do it.
+            return unsafe { nginx_sys::ngx_conf_include(cf, command, conf) };
+        }
         let result = words.and_then(|w| raw.set(w[0], &w[1..], &|path| read_file(cf, path)));
         or_refuse(cf, result)
     })
@@ -324,17 +327,22 @@ fn merge_server(cf: *mut ngx_conf_t, outer: &SrvConf, own: &mut SrvConf) -> Resu
     if !own.raw.is_on() {
         return Ok(());
     }
+    directives::known_cas(&own.raw, main.raw.cas()).map_err(|e| format!("{e}{}", place(core)))?;
     if has_certificates(ssl) {
         return if written_here { Err(format!("{BOTH}{}", place(core))) } else { Ok(()) };
     }
-    if !listens::takes_tls(cf, core, ssl) {
+    #[cfg(nginx_ssl_on)]
+    if ssl.enable == 1 {
+        return Err(format!("\"ssl on\" can't be managed, use \"listen ... ssl\"{}", place(core)));
+    }
+    // One that refuses every handshake needs no certificate.
+    if !listens::takes_tls(cf, core) || ssl.reject_handshake == 1 {
         return Ok(());
     }
     let names = http::server_names(core);
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let mut entry = directives::entry(&own.raw, &names, main.raw.cas())
+    let entry = directives::entry(&own.raw, &names, main.raw.cas())
         .map_err(|e| format!("{e}{}", place(core)))?;
-    lower_timeout(cf, &mut entry, core.client_header_timeout as u64);
     own.entry = Some(add_entry(main, entry).map_err(|e| format!("{e}{}", place(core)))?);
     inject(cf, main, ssl)
 }
@@ -347,22 +355,6 @@ fn place(core: &nginx_sys::ngx_http_core_srv_conf_t) -> String {
     // SAFETY: nginx keeps the file's name NUL-terminated.
     let file = unsafe { CStr::from_ptr(core.file_name.cast()) };
     format!(" in server at {}:{}", file.to_string_lossy(), core.line)
-}
-
-/// A held handshake must end before nginx's own timer ends it.
-fn lower_timeout(cf: *mut ngx_conf_t, entry: &mut EntrySettings, header_timeout_ms: u64) {
-    let header_timeout = Duration::from_millis(header_timeout_ms);
-    if header_timeout.is_zero() || entry.timeout < header_timeout {
-        return;
-    }
-    entry.timeout = header_timeout * 9 / 10;
-    let text = format!(
-        "\"ssl_cert_autofetch_timeout\" of \"{}\" is not below \"client_header_timeout\", \
-         {} ms are used",
-        entry.name,
-        entry.timeout.as_millis()
-    );
-    warn(cf, &text);
 }
 
 fn add_entry(main: &mut MainConf, entry: EntrySettings) -> Result<usize, String> {
@@ -438,6 +430,10 @@ fn finish(cf: *mut ngx_conf_t, main: &mut MainConf) -> Result<(), String> {
     for warning in directives::warnings(&entries, main.raw.cas()) {
         warn(cf, &warning);
     }
+    crate::keystore::Keystore::check_place(main.raw.keystore())
+        .map_err(|e| format!("keystore: {e}"))?;
+    // SAFETY: valid cf.
+    main.cycle = Some(unsafe { (*cf).cycle });
     challenge::install(cf)?;
     zone::add(cf, main)?;
     listens::hook(cf, main)

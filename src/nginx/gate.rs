@@ -12,6 +12,7 @@ use super::listens::{self, ServerHook};
 use super::worker::{self, Worker};
 use super::zone::Counter;
 use super::{guard, sessions, swap};
+use crate::client_hello;
 
 /// What was decided for one handshake; kept in its SSL.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -21,22 +22,26 @@ pub enum Verdict {
     Refuse = 2,
 }
 
-/// Notes the verdict; a refused handshake is made a full one, because resumption asks nobody.
-pub fn note(ssl: *mut SSL, verdict: Verdict) {
+/// Notes the verdict on a handshake with an entry; a refused one is made a full one, because
+/// resumption asks nobody.
+pub fn note(ssl: *mut SSL, entry: usize, verdict: Verdict) {
+    let note = entry << 2 | verdict as usize;
     // SAFETY: a live SSL; the place holds a number, never followed as a pointer.
-    unsafe { SSL_set_ex_data(ssl, listens::verdict_index(), verdict as usize as *mut c_void) };
+    unsafe { SSL_set_ex_data(ssl, listens::verdict_index(), note as *mut c_void) };
     if verdict == Verdict::Refuse {
         sessions::forbid_resumption(ssl);
     }
 }
 
-fn noted(ssl: *const SSL) -> Option<Verdict> {
+fn noted(ssl: *const SSL) -> Option<(usize, Verdict)> {
     // SAFETY: as in note().
-    match unsafe { SSL_get_ex_data(ssl, listens::verdict_index()) } as usize {
-        1 => Some(Verdict::Serve),
-        2 => Some(Verdict::Refuse),
-        _ => None,
-    }
+    let note = unsafe { SSL_get_ex_data(ssl, listens::verdict_index()) } as usize;
+    let verdict = match note & 3 {
+        1 => Verdict::Serve,
+        2 => Verdict::Refuse,
+        _ => return None,
+    };
+    Some((note >> 2, verdict))
 }
 
 /// Returns 1 to go on, 0 for the alert internal_error.
@@ -59,11 +64,16 @@ pub unsafe extern "C" fn certificate_callback(ssl: *mut SSL, hook: *mut c_void) 
 
 fn decide(worker: &mut Worker, entry: usize, ssl: *mut SSL) -> bool {
     match noted(ssl) {
-        Some(verdict) => verdict == Verdict::Serve,
         None if worker::now() < worker.entries[entry].due => true,
-        // Not looked at before its first byte (QUIC, or the time came in between): it can't be
-        // held any more. What is known good is served, and a job is started for the next one.
-        None => worker.judge_now(entry, server_name(ssl).as_deref()) == Verdict::Serve,
+        // The client may have taken its time since (a HelloRetryRequest waits for it): what has
+        // become bad meanwhile is not served.
+        Some((judged, verdict)) if judged == entry => {
+            verdict == Verdict::Serve && !worker.is_bad(entry, server_name(ssl).as_deref())
+        }
+        // Not looked at before its first byte (QUIC, or the time came in between), or looked at
+        // for another name (a second ClientHello may ask for another one): it can't be held any
+        // more. What is known good is served, and a job is started for the next one.
+        _ => worker.judge_now(entry, server_name(ssl).as_deref()) == Verdict::Serve,
     }
 }
 
@@ -79,6 +89,7 @@ fn server_name(ssl: *const SSL) -> Option<String> {
     // SAFETY: null or a NUL-terminated string that lives as long as the handshake.
     unsafe {
         let name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name as c_int);
-        (!name.is_null()).then(|| CStr::from_ptr(name).to_string_lossy().to_ascii_lowercase())
+        let name = (!name.is_null()).then(|| CStr::from_ptr(name).to_bytes())?;
+        client_hello::host(name).and_then(|host| String::from_utf8(host).ok())
     }
 }

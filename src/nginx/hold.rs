@@ -14,15 +14,14 @@ use nginx_sys::{
     BIO_get_new_index, BIO_meth_new, BIO_meth_set_ctrl, BIO_meth_set_destroy, BIO_meth_set_read,
     BIO_meth_set_write, BIO_method_type, BIO_new, BIO_next, BIO_pop, BIO_push, BIO_read,
     BIO_set_data, BIO_set_flags, BIO_set_init, BIO_up_ref, BIO_write, SSL, SSL_get_rbio,
-    SSL_set0_rbio, ngx_connection_t,
+    SSL_set0_rbio, ngx_connection_t, ngx_msec_t,
 };
 
 use super::gate::{self, Verdict};
 use super::listens::ServerHook;
 use super::worker::Worker;
-use super::{challenge, guard, hello};
+use super::{challenge, guard, hello, sessions};
 use crate::client_hello::{self, ClientHello, Parsed};
-use crate::clock::Time;
 
 /// One handshake that is looked at, and maybe held. Owned by its BIO.
 pub struct Hold {
@@ -35,7 +34,8 @@ pub struct Hold {
     /// Where the worker's lists have it.
     pub place: Place,
     pub name: Option<String>,
-    pub deadline: Time,
+    /// In nginx's milliseconds (ngx_current_msec), which no clock change moves.
+    pub deadline: ngx_msec_t,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,21 +59,27 @@ pub enum Place {
 
 /// Puts the filter before the socket of a connection whose handshake begins.
 pub fn insert(hook: &ServerHook, ssl: *mut SSL) {
-    let Some(connection) = hello::connection(ssl) else { return };
-    let Some(method) = method() else { return };
+    // What can't be looked at must ask the last gate: resumption would go round it.
+    if !try_insert(hook, ssl) {
+        sessions::forbid_resumption(ssl);
+    }
+}
+
+fn try_insert(hook: &ServerHook, ssl: *mut SSL) -> bool {
+    let (Some(connection), Some(method)) = (hello::connection(ssl), method()) else { return false };
     // SAFETY: event-loop thread; a live connection and SSL at the start of a handshake. The
     // socket BIO gets a reference of its own for its place behind our filter.
     unsafe {
         if (*connection).type_ == nginx_sys::__socket_type_SOCK_DGRAM as c_int {
-            return; // QUIC reads by callbacks of its own, though its SSL has a socket BIO
+            return false; // QUIC reads by callbacks of its own, though its SSL has a socket BIO
         }
         let socket = SSL_get_rbio(ssl);
         if socket.is_null() || BIO_method_type(socket) != BIO_TYPE_SOCKET as c_int {
-            return;
+            return false;
         }
         let bio = BIO_new(method);
         if bio.is_null() {
-            return;
+            return false;
         }
         let hold = Hold {
             state: State::Sniff,
@@ -83,7 +89,7 @@ pub fn insert(hook: &ServerHook, ssl: *mut SSL) {
             hook,
             place: Place::Nowhere,
             name: None,
-            deadline: Time::MAX,
+            deadline: 0,
         };
         BIO_set_data(bio, Box::into_raw(Box::new(hold)).cast());
         BIO_set_init(bio, 1);
@@ -91,6 +97,7 @@ pub fn insert(hook: &ServerHook, ssl: *mut SSL) {
         BIO_push(bio, socket);
         SSL_set0_rbio(ssl, bio);
     }
+    true
 }
 
 /// Takes the filter away once the ClientHello is through. Never from within its own read.
@@ -109,10 +116,10 @@ pub fn remove_if_done(ssl: *mut SSL) {
 
 impl Hold {
     /// The end of the wait. The worker wakes the connection.
-    pub fn decide(&mut self, verdict: Verdict) {
+    pub fn decide(&mut self, entry: usize, verdict: Verdict) {
         self.state = State::Pass;
         self.place = Place::Released;
-        gate::note(self.ssl, verdict);
+        gate::note(self.ssl, entry, verdict);
     }
 
     /// Lets nginx's handshake handler run, as if the socket had become readable.
@@ -134,12 +141,14 @@ impl Hold {
         if hello.acme_tls && challenge::answer_tls_alpn(worker, self.ssl, hello) {
             return false;
         }
-        self.name.clone_from(&hello.server_name);
-        let name = self.name.as_deref();
+        let name = hello.server_name.as_deref();
         let Some(entry) = worker.entry_for(self.connection, name) else { return false };
+        // Names of entries are plain ASCII: others are served by a wildcard or the default server.
+        self.name = name.and_then(|n| str::from_utf8(n).ok()).map(str::to_owned);
+        let name = self.name.as_deref();
         match worker.judge(entry, name) {
             Some(verdict) => {
-                gate::note(self.ssl, verdict);
+                gate::note(self.ssl, entry, verdict);
                 false
             }
             None => {
@@ -251,7 +260,10 @@ fn sniff(bio: *mut BIO, hold: &mut Hold, out: &mut [u8]) -> c_int {
     };
     hold.state = match parsed {
         Parsed::Incomplete => State::Sniff,
-        Parsed::Foreign => State::Pass,
+        Parsed::Foreign => {
+            sessions::forbid_resumption(hold.ssl);
+            State::Pass
+        }
         Parsed::Hello(hello) if hold.look_at(&hello) => State::Wait,
         Parsed::Hello(_) => State::Pass,
     };
@@ -281,12 +293,19 @@ fn wait(bio: *mut BIO, hold: &mut Hold) -> c_int {
     };
     match n {
         0 => 0,
+        // A FIN behind bytes that wait to be read.
+        1.. if is_gone(hold) => 0,
         1.. => retry(bio),
         _ => match std::io::Error::last_os_error().raw_os_error() {
             Some(libc::EAGAIN | libc::EINTR) => retry(bio),
             _ => -1,
         },
     }
+}
+
+fn is_gone(hold: &Hold) -> bool {
+    // SAFETY: a live connection; epoll notes there that the client closed its side.
+    unsafe { (*(*hold.connection).read).pending_eof() != 0 }
 }
 
 fn retry(bio: *mut BIO) -> c_int {

@@ -2,21 +2,23 @@
 //! the context of the listen's default server, before the name is known: so every context of a
 //! listen that carries a managed name is hooked, managed or not.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::c_int;
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 use nginx_sys::{
     CRYPTO_EX_INDEX_SSL, CRYPTO_EX_INDEX_SSL_CTX, CRYPTO_get_ex_new_index, SSL, SSL_CTX,
     SSL_CTX_get_ex_data, SSL_CTX_get_info_callback, SSL_CTX_set_cert_cb, SSL_CTX_set_ex_data,
     SSL_CTX_set_info_callback, SSL_get_SSL_CTX, ngx_conf_t, ngx_http_conf_addr_t,
-    ngx_http_conf_port_t, ngx_http_core_srv_conf_t, ngx_http_ssl_srv_conf_t,
+    ngx_http_conf_port_t, ngx_http_core_srv_conf_t,
 };
 
 use super::conf::MainConf;
 use super::http::{self, Context};
-use super::{gate, hello};
+use super::{conf, gate, hello};
 
 pub type InfoCallback = unsafe extern "C" fn(*const SSL, c_int, c_int);
 
@@ -28,7 +30,7 @@ pub struct ServerHook {
     pub entry: Option<usize>,
     /// All entries of the listens of this server: a revocation of any changes the session
     /// context, since resumption is checked against the default server's.
-    pub neighbours: BTreeSet<usize>,
+    pub neighbours: Arc<BTreeSet<usize>>,
     /// Tells this server's sessions from other servers'.
     pub session_base: Vec<u8>,
     /// nginx's own, called after ours.
@@ -61,11 +63,7 @@ pub fn verdict_index() -> c_int {
 }
 
 /// Whether a server has a listener that speaks TLS (or QUIC).
-pub fn takes_tls(
-    cf: *mut ngx_conf_t,
-    server: &ngx_http_core_srv_conf_t,
-    _ssl: &ngx_http_ssl_srv_conf_t,
-) -> bool {
+pub fn takes_tls(cf: *mut ngx_conf_t, server: &ngx_http_core_srv_conf_t) -> bool {
     // SAFETY: the ports are complete once http{} is read, which is when servers are merged.
     let addresses = unsafe { addresses(Context::of(&*cf)) };
     addresses.iter().any(|a| speaks_tls(a) && servers_of(a).iter().any(|s| ptr::eq(*s, server)))
@@ -98,21 +96,59 @@ pub fn hook(cf: *mut ngx_conf_t, main: &mut MainConf) -> Result<(), String> {
     make_indexes()?;
     // SAFETY: all servers are merged.
     let context = unsafe { Context::of(&*cf) };
-    let servers = http::servers(context);
-    let mut neighbours = vec![BTreeSet::new(); servers.len()];
-    for address in addresses(context).into_iter().filter(|a| speaks_tls(a)) {
-        let here = servers_of(address);
-        let entries: BTreeSet<usize> = here.iter().filter_map(|s| entry_of(*s)).collect();
-        for (server, all) in servers.iter().zip(&mut neighbours) {
-            if here.contains(server) {
-                all.extend(&entries);
-            }
+    let addresses: Vec<_> = addresses(context).into_iter().filter(|a| speaks_tls(a)).collect();
+    // Which of them each server is on. Many servers share theirs, and so the set of entries.
+    let mut places: HashMap<*mut ngx_http_core_srv_conf_t, Vec<usize>> = HashMap::new();
+    for (i, address) in addresses.iter().enumerate() {
+        for server in servers_of(address) {
+            places.entry(*server).or_default().push(i);
         }
     }
-    for (server, neighbours) in servers.iter().zip(neighbours).filter(|(_, n)| !n.is_empty()) {
-        attach(main, *server, neighbours)?;
+    let mut sets: HashMap<Vec<usize>, Arc<BTreeSet<usize>>> = HashMap::new();
+    for server in http::servers(context) {
+        let Some(place) = places.remove(server) else { continue };
+        let set = sets.entry(place).or_insert_with_key(|place| {
+            let servers = place.iter().flat_map(|i| servers_of(addresses[*i]));
+            Arc::new(servers.filter_map(|s| entry_of(*s)).collect())
+        });
+        if !set.is_empty() {
+            let set = Arc::clone(set);
+            attach(main, *server, set)?;
+        }
     }
+    lower_timeouts(cf, main, &addresses);
     Ok(())
+}
+
+/// A held handshake must end before nginx's own timer ends it, which is that of the listen's
+/// default server.
+fn lower_timeouts(cf: *mut ngx_conf_t, main: &mut MainConf, addresses: &[&ngx_http_conf_addr_t]) {
+    let mut lowest = vec![Duration::MAX; main.entries.len()];
+    for address in addresses {
+        // SAFETY: a merged server.
+        let timeout = unsafe { (*address.default_server).client_header_timeout } as u64;
+        for entry in servers_of(address).iter().filter_map(|s| entry_of(*s)) {
+            lowest[entry] = lowest[entry].min(Duration::from_millis(timeout));
+        }
+    }
+    let mut lowered = Vec::new();
+    for (entry, lowest) in main.entries.iter_mut().zip(lowest) {
+        if lowest <= entry.timeout {
+            Arc::make_mut(entry).timeout = lowest * 9 / 10;
+            lowered.push((entry.name.to_string(), entry.timeout.as_millis()));
+        }
+    }
+    // One line for all: often one `client_header_timeout` in http{} is behind many.
+    let Some((name, timeout)) = lowered.first() else { return };
+    let others = match lowered.len() - 1 {
+        0 => String::new(),
+        n => format!(" (and of {n} more)"),
+    };
+    let text = format!(
+        "\"ssl_cert_autofetch_timeout\" of \"{name}\"{others} is not below the \
+         \"client_header_timeout\" of its listen's default server, {timeout} ms are used"
+    );
+    conf::warn(cf, &text);
 }
 
 fn entry_of(server: *mut ngx_http_core_srv_conf_t) -> Option<usize> {
@@ -123,7 +159,7 @@ fn entry_of(server: *mut ngx_http_core_srv_conf_t) -> Option<usize> {
 fn attach(
     main: &mut MainConf,
     server: *mut ngx_http_core_srv_conf_t,
-    neighbours: BTreeSet<usize>,
+    neighbours: Arc<BTreeSet<usize>>,
 ) -> Result<(), String> {
     // SAFETY: a merged server.
     let (server, ssl) = unsafe { (&*server, &*Context::of_server(&*server).ssl()) };
@@ -154,7 +190,7 @@ fn attach(
             SSL_CTX_set_cert_cb(ctx, Some(gate::certificate_callback), address);
         }
     }
-    super::sessions::set_initial(&hook, main);
+    super::sessions::set_initial(&hook);
     main.listens.push(hook);
     Ok(())
 }

@@ -14,9 +14,7 @@ use openssl::x509::{X509, X509NameBuilder};
 pub struct Placeholder {
     pub certificate: X509,
     pub key: PKey<Private>,
-    /// Certificates without a known key, one a key type: setting one in an SSL_CTX empties the
-    /// slot of that type of its key.
-    pub keyless: Vec<(Id, X509)>,
+    keyless: Vec<(Id, X509)>,
 }
 
 impl Placeholder {
@@ -32,6 +30,12 @@ impl Placeholder {
         let keyless = keyless.collect::<Result<_, ErrorStack>>()?;
         Ok(Placeholder { certificate: certificate(&key, &key)?, keyless, key })
     }
+
+    /// A certificate of a key type whose key nobody has: setting it in an SSL_CTX drops the key
+    /// from the slot of that type.
+    pub fn keyless(&self, kind: Id) -> Option<&X509> {
+        self.keyless.iter().find(|(id, _)| *id == kind).map(|(_, certificate)| certificate)
+    }
 }
 
 pub fn ec_key() -> Result<PKey<Private>, ErrorStack> {
@@ -46,7 +50,7 @@ fn public_of(key: &PKey<Private>) -> Result<PKey<Public>, ErrorStack> {
 /// Nobody needs the factors: no key generation, which would take a tenth of a second.
 fn random_modulus() -> Result<BigNum, ErrorStack> {
     let mut n = BigNum::new()?;
-    n.rand(2048, MsbOption::TWO_ONES, true)?;
+    n.rand(4096, MsbOption::TWO_ONES, true)?;
     Ok(n)
 }
 

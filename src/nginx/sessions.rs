@@ -2,6 +2,9 @@
 //! context ends all sessions of a revoked certificate. Its value is derived (server, serials of
 //! the last revoked certificates of its listens), never random: workers, hosts and reloads agree.
 
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
 use nginx_sys::{
     OPENSSL_sk_num, OPENSSL_sk_value, SSL, SSL_CTX, SSL_CTX_get_client_CA_list,
     SSL_CTX_set_session_id_context, SSL_set_session_id_context, i2d_X509_NAME, ngx_connection_t,
@@ -38,23 +41,31 @@ pub fn base(server: &ngx_http_core_srv_conf_t, ctx: *mut SSL_CTX) -> Vec<u8> {
 
 /// At configure time a managed server gets its context; nginx's would name the placeholder, which
 /// differs with each reload. A server that is not managed keeps nginx's until a revocation.
-pub fn set_initial(hook: &ServerHook, main: &MainConf) {
+pub fn set_initial(hook: &ServerHook) {
     if hook.entry.is_some() {
-        set(hook.ctx, &value(hook, main, |_| None));
+        set(hook.ctx, &value(hook, None));
     }
 }
 
-/// After a revocation: a new context on every server that shares a listen with `entry`, and on
-/// every connection that is in its handshake and was made with the old one.
-pub fn renew<'a>(main: &MainConf, entry: usize, revoked: impl Fn(usize) -> Option<&'a Serial>) {
-    for hook in main.listens.iter().filter(|h| h.neighbours.contains(&entry)) {
-        set(hook.ctx, &value(hook, main, &revoked));
+/// After revocations: new contexts on the servers that share a listen with a revoked entry, and
+/// on every connection that is in its handshake and was made with an old one.
+pub fn renew<'a>(main: &MainConf, revoked: impl Fn(usize) -> Option<&'a Serial>) {
+    // Servers of one listen share their neighbours, so the digest is worked out once for all.
+    let mut digests: HashMap<*const BTreeSet<usize>, Option<[u8; 32]>> = HashMap::new();
+    let mut digest = |hook: &ServerHook| {
+        let new = || digest(main, &hook.neighbours, &revoked);
+        *digests.entry(Arc::as_ptr(&hook.neighbours)).or_insert_with(new)
+    };
+    for hook in &main.listens {
+        if let Some(digest) = digest(hook) {
+            set(hook.ctx, &value(hook, Some(digest)));
+        }
     }
     for ssl in handshaking() {
         // SAFETY: a live SSL of this worker.
         let Some(hook) = (unsafe { ServerHook::of(ssl) }) else { continue };
-        if std::ptr::eq(hook.main, main) && hook.neighbours.contains(&entry) {
-            set_one(ssl, &value(hook, main, &revoked));
+        if let Some(digest) = digest(hook).filter(|_| std::ptr::eq(hook.main, main)) {
+            set_one(ssl, &value(hook, Some(digest)));
         }
     }
 }
@@ -64,16 +75,25 @@ pub fn forbid_resumption(ssl: *mut SSL) {
     set_one(ssl, b"refused");
 }
 
-fn value<'a>(
-    hook: &ServerHook,
+/// Of what was revoked among the entries of one listen; None: nothing.
+fn digest<'a>(
     main: &MainConf,
+    entries: &BTreeSet<usize>,
     revoked: impl Fn(usize) -> Option<&'a Serial>,
-) -> [u8; 32] {
+) -> Option<[u8; 32]> {
+    let mut hash = Sha256::new();
+    let mut any = false;
+    for (entry, serial) in entries.iter().filter_map(|e| Some((*e, revoked(*e)?))) {
+        hash.update(format!("{}\0{serial}\0", main.entries[entry].name).as_bytes());
+        any = true;
+    }
+    any.then(|| hash.finish())
+}
+
+fn value(hook: &ServerHook, revoked: Option<[u8; 32]>) -> [u8; 32] {
     let mut hash = Sha256::new();
     hash.update(&hook.session_base);
-    for (entry, serial) in hook.neighbours.iter().filter_map(|e| Some((*e, revoked(*e)?))) {
-        hash.update(format!("\0{}\0{serial}", main.entries[entry].name).as_bytes());
-    }
+    hash.update(&revoked.unwrap_or_default());
     hash.finish()
 }
 

@@ -8,34 +8,32 @@ use nginx_sys::{
     SSL, SSL_CTX, SSL_CTX_use_cert_and_key, SSL_CTX_use_certificate, SSL_certs_clear,
     SSL_use_cert_and_key,
 };
+use openssl::pkey::Id;
 use openssl::stack::Stack;
 use openssl::x509::X509;
 
 use super::placeholder::Placeholder;
 use crate::bundle::Bundle;
 
-/// Makes `bundle` the one certificate of `ctx`.
+/// Makes `bundle` the one certificate of `ctx`, whose key was of type `before` until now.
 ///
 /// A context has a slot for each key type, and setting one leaves the others: after a change of
 /// type the stale one could win the handshake. Setting another certificate of a type drops the
 /// key of that slot, and a slot without a key is never chosen.
-pub fn install(ctx: *mut SSL_CTX, bundle: &Bundle, placeholder: &Placeholder) -> bool {
-    let others = placeholder.keyless.iter().filter(|(id, _)| *id != bundle.key.id());
+pub fn install(ctx: *mut SSL_CTX, bundle: &Bundle, before: Id, placeholder: &Placeholder) -> bool {
+    let stale = if before == bundle.key.id() { None } else { placeholder.keyless(before) };
     let Some(chain) = rest_of_chain(bundle) else { return false };
     // SAFETY: ctx lives as long as the cycle; OpenSSL takes references of its own to all.
     unsafe {
-        for (_, other) in others {
-            if SSL_CTX_use_certificate(ctx, other.as_ptr().cast()) != 1 {
-                return false;
-            }
-        }
-        SSL_CTX_use_cert_and_key(
+        let emptied = stale.is_none_or(|s| SSL_CTX_use_certificate(ctx, s.as_ptr().cast()) == 1);
+        let installed = SSL_CTX_use_cert_and_key(
             ctx,
             bundle.chain[0].as_ptr().cast(),
             bundle.key.as_ptr().cast(),
             chain.as_ptr().cast(),
             1,
-        ) == 1
+        );
+        emptied && installed == 1
     }
 }
 

@@ -13,7 +13,7 @@ use nginx_sys::{
     NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, SSL_CTX, ngx_add_timer, ngx_cached_time,
     ngx_connection_t, ngx_core_conf_t, ngx_core_module, ngx_cycle, ngx_cycle_t, ngx_del_timer,
     ngx_event_actions, ngx_event_t, ngx_get_connection, ngx_hash_find_combined, ngx_hash_key,
-    ngx_http_connection_t, ngx_http_core_srv_conf_t, ngx_int_t, ngx_post_event,
+    ngx_http_connection_t, ngx_http_core_srv_conf_t, ngx_int_t, ngx_msec_t, ngx_post_event,
     ngx_posted_next_events, ngx_process, ngx_test_config, ngx_uint_t, ngx_worker,
 };
 
@@ -24,6 +24,8 @@ use super::host::{WorkerHost, own_id};
 use super::http::Context;
 use super::zone::{Counter, Zone};
 use super::{NGX_ERROR, NGX_OK, guard, log, sessions, swap};
+use openssl::pkey::Id;
+
 use crate::bundle::Bundle;
 use crate::clock::Time;
 use crate::engine::{Count, Engine, Plan, Update, View};
@@ -80,6 +82,12 @@ pub fn now() -> Time {
     Time::from_millis(t.sec * 1000 + t.msec as i64)
 }
 
+/// nginx's milliseconds, which no clock change moves.
+fn milliseconds() -> ngx_msec_t {
+    // SAFETY: a word that nginx's event loop, which we are in, keeps.
+    unsafe { nginx_sys::ngx_current_msec }
+}
+
 /// The worker of the current cycle, in a worker process.
 pub fn current<'a>() -> Option<&'a mut Worker> {
     // SAFETY: ngx_cycle is valid; event-loop thread.
@@ -112,7 +120,7 @@ impl Worker {
 
     /// The entry that serves a server name on the listen of a connection, found as nginx finds
     /// the server.
-    pub fn entry_for(&self, c: *mut ngx_connection_t, name: Option<&str>) -> Option<usize> {
+    pub fn entry_for(&self, c: *mut ngx_connection_t, name: Option<&[u8]>) -> Option<usize> {
         // SAFETY: during its handshake the data of an http connection is its
         // ngx_http_connection_t; the structures behind it live as long as the cycle.
         unsafe {
@@ -137,7 +145,8 @@ impl Worker {
             Some(Decision::Refuse(_)) => Some(Verdict::Refuse),
             Some(Decision::Check | Decision::Replace(_)) | None => {
                 self.engine.demand(index);
-                let full = self.held >= self.max_held;
+                // Until the keystore was read nothing is known: that is a matter of moments.
+                let full = self.held >= self.max_held && decision.is_some();
                 full.then(|| self.judge_waited(index, name, NEVER_ASKED))
             }
         }
@@ -146,6 +155,15 @@ impl Worker {
     /// Decides for a handshake that can't wait; the job for the next one is started.
     pub fn judge_now(&mut self, index: usize, name: Option<&str>) -> Verdict {
         self.judge(index, name).unwrap_or_else(|| self.judge_waited(index, name, NEVER_ASKED))
+    }
+
+    /// Whether the certificate of an entry may not be served to anybody who asks for `name`.
+    pub fn is_bad(&self, index: usize, name: Option<&str>) -> bool {
+        let entry = &self.entries[index];
+        entry
+            .view
+            .as_ref()
+            .is_none_or(|v| policy::badness(now(), &v.standing(), &entry.settings, name).is_some())
     }
 
     /// Decides for a handshake whose wait is over.
@@ -162,7 +180,7 @@ impl Worker {
     pub fn wait(&mut self, index: usize, hold: &mut Hold) {
         let entry = &mut self.entries[index];
         hold.place = Place::Waiting(index);
-        hold.deadline = now() + entry.settings.timeout;
+        hold.deadline = milliseconds() + entry.settings.timeout.as_millis() as ngx_msec_t;
         entry.waiting.push_back(ptr::from_mut(hold));
         self.held += 1;
         self.count(Counter::Held);
@@ -186,9 +204,19 @@ impl Worker {
     /// News from the engine's threads.
     fn take_updates(&mut self) {
         self.engine.poke();
-        for update in self.engine.take_updates() {
-            self.apply(update);
+        let updates = self.engine.take_updates();
+        let finished: Vec<_> = updates.iter().map(|u| (u.entry, u.finished)).collect();
+        let revoked: Vec<_> = self.entries.iter().map(|e| e.last_revoked.clone()).collect();
+        updates.into_iter().for_each(|update| self.apply(update));
+        // Once for all of them: a mass revocation is a thousand updates. Before anybody is let go.
+        if self.entries.iter().map(|e| &e.last_revoked).ne(&revoked) {
+            let entries = &self.entries;
+            sessions::renew(self.main(), |i| entries[i].last_revoked.as_ref());
         }
+        for (entry, finished) in finished {
+            self.decide_waiting(entry, finished);
+        }
+        self.zone.sweep_challenges(now());
         self.gate = self.entries.iter().map(|e| e.due).min().unwrap_or(Time::MAX);
     }
 
@@ -201,9 +229,8 @@ impl Worker {
         let entry = &mut self.entries[index];
         entry.due = policy::due_at(now(), &update.view.standing(), &entry.settings);
         entry.view = Some(Arc::clone(&update.view));
+        entry.last_revoked.clone_from(&update.view.last_revoked);
         self.install(index, &update.view);
-        self.renew_sessions(index, &update.view);
-        self.decide_waiting(index, update.finished);
     }
 
     /// Swaps the certificate of an entry in all its contexts.
@@ -214,8 +241,9 @@ impl Worker {
         if entry.installed.as_ref().is_some_and(|b| Arc::ptr_eq(b, bundle)) {
             return;
         }
+        let before = entry.installed.as_ref().map_or(Id::EC, |b| b.key.id()); // the placeholder's
         for ctx in &entry.contexts {
-            if !swap::install(*ctx, bundle, placeholder) {
+            if !swap::install(*ctx, bundle, before, placeholder) {
                 let text = format!(
                     "\"{}\": SSL_CTX_use_cert_and_key() failed for serial={} ({})",
                     entry.settings.name,
@@ -226,15 +254,6 @@ impl Worker {
             }
         }
         entry.installed = Some(Arc::clone(bundle));
-    }
-
-    fn renew_sessions(&mut self, index: usize, view: &View) {
-        if self.entries[index].last_revoked == view.last_revoked {
-            return;
-        }
-        self.entries[index].last_revoked.clone_from(&view.last_revoked);
-        let entries = &self.entries;
-        sessions::renew(self.main(), index, |i| entries[i].last_revoked.as_ref());
     }
 
     /// Releases those whose wait is over.
@@ -249,7 +268,7 @@ impl Worker {
                 None => self.judge_again(index, name),
             };
             match verdict {
-                Some(verdict) => self.release(hold, verdict),
+                Some(verdict) => self.release(hold, index, verdict),
                 None => still.push_back(hold),
             }
         }
@@ -268,9 +287,9 @@ impl Worker {
         }
     }
 
-    fn release(&mut self, hold: *mut Hold, verdict: Verdict) {
+    fn release(&mut self, hold: *mut Hold, index: usize, verdict: Verdict) {
         // SAFETY: a live hold, taken from its list by the caller.
-        unsafe { (*hold).decide(verdict) };
+        unsafe { (*hold).decide(index, verdict) };
         self.held -= 1;
         self.released.push_back(hold);
         // SAFETY: our event, never freed; event-loop thread.
@@ -291,7 +310,7 @@ impl Worker {
 
     /// Ends the wait of those whose time is up.
     fn end_late(&mut self) {
-        let now = now();
+        let now = milliseconds();
         for index in 0..self.entries.len() {
             while let Some(hold) = self.entries[index].waiting.front().copied() {
                 // SAFETY: as in decide_waiting(); in one list deadlines only grow.
@@ -301,7 +320,7 @@ impl Worker {
                 }
                 self.entries[index].waiting.pop_front();
                 let verdict = self.judge_waited(index, name, NEVER_ASKED);
-                self.release(hold, verdict);
+                self.release(hold, index, verdict);
             }
         }
         self.arm_timer();
@@ -317,8 +336,7 @@ impl Worker {
         unsafe {
             match self.entries.iter().filter_map(first).min() {
                 Some(deadline) => {
-                    let wait = deadline.since(now()).as_millis() as ngx_uint_t;
-                    ngx_add_timer(timer, wait + 1);
+                    ngx_add_timer(timer, deadline.saturating_sub(milliseconds()) + 1);
                 }
                 None if (*timer).timer_set() != 0 => ngx_del_timer(timer),
                 None => {}
@@ -345,7 +363,7 @@ fn counter(count: Count) -> Counter {
 /// `address` is of the running configuration.
 unsafe fn find_server(
     address: &nginx_sys::ngx_http_addr_conf_t,
-    name: &str,
+    name: &[u8],
 ) -> Option<*mut ngx_http_core_srv_conf_t> {
     // SAFETY: the hash and the array of regular expressions are nginx's, unchanged at run time.
     unsafe {
@@ -367,7 +385,7 @@ unsafe fn find_server(
 #[cfg(nginx_regex)]
 unsafe fn by_regex(
     names: &nginx_sys::ngx_http_virtual_names_t,
-    name: &str,
+    name: &[u8],
 ) -> Option<*mut ngx_http_core_srv_conf_t> {
     let mut text = nginx_sys::ngx_str_t { len: name.len(), data: name.as_ptr().cast_mut() };
     // SAFETY: nregex expressions at regex, compiled by nginx; no captures are asked for.
@@ -383,35 +401,26 @@ unsafe fn by_regex(
 #[cfg(not(nginx_regex))]
 unsafe fn by_regex(
     _names: &nginx_sys::ngx_http_virtual_names_t,
-    _name: &str,
+    _name: &[u8],
 ) -> Option<*mut ngx_http_core_srv_conf_t> {
     None
 }
 
 /// The configuration is complete: the master makes what workers need and may not make.
-pub unsafe extern "C" fn init_module(cycle: *mut ngx_cycle_t) -> ngx_int_t {
-    guard(NGX_ERROR, || {
-        // SAFETY: nginx passes the new cycle; one thread.
-        let (main, core, test) = unsafe {
-            let Some(context) = Context::of_cycle(&*cycle) else { return NGX_OK };
-            let core =
-                (*cycle).conf_ctx.add(ngx_core_module.index).read().cast::<ngx_core_conf_t>();
-            (&mut *context.ours(), &*core, ngx_test_config != 0)
-        };
-        if main.entries.is_empty() || test {
-            return NGX_OK;
-        }
-        match prepare(main, core) {
-            Ok(()) => NGX_OK,
-            Err(text) => {
-                log::line(nginx_sys::NGX_LOG_EMERG as ngx_uint_t, &text);
-                NGX_ERROR
-            }
-        }
-    })
-}
-
-fn prepare(main: &mut MainConf, core: &ngx_core_conf_t) -> Result<(), String> {
+pub fn prepare(main: &mut MainConf, old: Option<&MainConf>) -> Result<(), String> {
+    // SAFETY: globals of nginx, and the new cycle, whose core configuration is complete.
+    let (test, process, core) = unsafe {
+        let cycle = main.cycle.ok_or("no cycle")?;
+        let core = (*cycle).conf_ctx.add(ngx_core_module.index).read().cast::<ngx_core_conf_t>();
+        (ngx_test_config != 0, ngx_process, &*core)
+    };
+    if test {
+        return Ok(());
+    }
+    if process == NGX_PROCESS_SINGLE as ngx_uint_t && old.is_some_and(|o| o.worker.is_some()) {
+        // This very process uses the old zone, which nginx is about to unmap.
+        return Err("with \"master_process off\" nginx has to be restarted, not reloaded".into());
+    }
     // SAFETY: asks only.
     let root = unsafe { libc::geteuid() } == 0;
     let owner = root.then_some((core.user, core.group));
@@ -449,17 +458,15 @@ pub unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
             return NGX_OK;
         }
         if process == NGX_PROCESS_SINGLE as ngx_uint_t {
-            let text = "with \"master_process off\" a reload does not start the module again, \
-                        restart instead";
+            let text = "with \"master_process off\" a reload is refused, restart instead";
             log::line(log::WARN, text);
         }
-        match start(cycle, main) {
-            Ok(()) => NGX_OK,
-            Err(text) => {
-                log::line(log::ALERT, &text);
-                NGX_ERROR
-            }
+        // An error would end the worker, and nginx would start no other: servers that are not ours
+        // go on, ours refuse.
+        if let Err(text) = start(cycle, main) {
+            log::line(log::ALERT, &format!("not started, managed servers refuse: {text}"));
         }
+        NGX_OK
     })
 }
 

@@ -6,13 +6,13 @@ use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use nginx_sys::{
-    NGX_LOG_EMERG, ngx_conf_t, ngx_cycle, ngx_int_t, ngx_shared_memory_add, ngx_shm_zone_t,
-    ngx_slab_calloc, ngx_slab_pool_t, ngx_str_t,
+    ngx_conf_t, ngx_cycle, ngx_int_t, ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_calloc,
+    ngx_slab_pool_t, ngx_str_t, ngx_uint_t,
 };
 
 use super::conf::MainConf;
 use super::http::Context;
-use super::{NGX_ERROR, NGX_OK, guard, ngx_http_ssl_cert_autofetch_module as OURS};
+use super::{NGX_ERROR, NGX_OK, guard, log, ngx_http_ssl_cert_autofetch_module as OURS, worker};
 use crate::ca::ChallengeAnswer;
 use crate::clock::{Clock, SystemClock, Time};
 use crate::engine::News;
@@ -107,19 +107,23 @@ impl Static for ngx_str_t {
     }
 }
 
-/// The zone's memory exists: lay it out. `data` is our MainConf until then.
+/// The zone's memory exists: lay it out, and make what workers need: an error here ends a reload,
+/// and nginx goes on with the configuration before. `data` is our MainConf until then.
 unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, _old: *mut c_void) -> ngx_int_t {
     guard(NGX_ERROR, || {
         // SAFETY: nginx calls with the zone of add(), in one thread, before workers exist; ngx_cycle
         // is still the old cycle. The slab gives zeroed memory, and all zeros is a valid Zone.
         unsafe {
-            let main = &*(*zone).data.cast::<MainConf>();
+            let main = &mut *(*zone).data.cast::<MainConf>();
+            if let Err(text) = worker::prepare(main, old_conf()) {
+                log::line(nginx_sys::NGX_LOG_EMERG as ngx_uint_t, &text);
+                return NGX_ERROR;
+            }
             let slab = (*zone).shm.addr.cast::<ngx_slab_pool_t>();
             let size = size_of::<Zone>() + main.entries.len() * size_of::<Entry>();
             let memory = ngx_slab_calloc(slab, size + 64).cast::<u8>();
             if memory.is_null() {
-                let log = (*ngx_cycle).log;
-                ngx::ngx_log_error!(NGX_LOG_EMERG, log, "ssl_cert_autofetch: no shared memory");
+                log::line(nginx_sys::NGX_LOG_EMERG as ngx_uint_t, "no shared memory");
                 return NGX_ERROR;
             }
             let aligned = memory.add(memory.align_offset(64)).cast::<Zone>();
@@ -138,8 +142,11 @@ fn old_conf<'a>() -> Option<&'a MainConf> {
     // SAFETY: ngx_cycle is the cycle before; a module that it knew has the same indexes again.
     unsafe {
         let cycle = ngx_cycle.as_ref()?;
+        if cycle.modules.is_null() {
+            return None; // nginx is starting
+        }
         let modules = std::slice::from_raw_parts(cycle.modules, cycle.modules_n);
-        if cycle.modules.is_null() || !modules.contains(&(&raw mut OURS)) {
+        if !modules.contains(&(&raw mut OURS)) {
             return None;
         }
         Context::of_cycle(cycle)?.ours().as_ref()
@@ -184,8 +191,8 @@ impl Zone {
         for (new, old) in self.challenges.iter().zip(&old.challenges) {
             new.update(|bytes| *bytes = old.read());
         }
-        let out = old.challenges_out.load(Ordering::Relaxed);
-        self.challenges_out.store(out, Ordering::Relaxed);
+        let out = old.challenges.iter().filter(|cell| !cell.is_empty()).count();
+        self.challenges_out.store(out as u64, Ordering::Relaxed);
     }
 
     /// Counts one; only by the event loop of the worker with this slot, so without a bus lock.
@@ -218,6 +225,9 @@ impl Zone {
 
     pub fn publish_challenge(&self, answer: &ChallengeAnswer, expires: Time) -> Result<(), String> {
         let json = serde_json::to_vec(&(expires, answer)).map_err(|e| e.to_string())?;
+        if json.len() > Cell::<128>::CAPACITY {
+            return Err("challenge is too long".into());
+        }
         let now = SystemClock.now(); // not nginx's: this is not the event loop
         for cell in &self.challenges {
             let mut taken = false;
@@ -226,13 +236,13 @@ impl Zone {
                     None => true,
                     Some((expires, other)) => expires < now || other == *answer,
                 };
-                if free && json.len() <= Cell::<128>::CAPACITY {
+                if free {
+                    self.note_challenge(bytes.is_empty(), false);
                     bytes.clone_from(&json);
                     taken = true;
                 }
             });
             if taken {
-                self.recount_challenges();
                 return Ok(());
             }
         }
@@ -243,11 +253,38 @@ impl Zone {
         for cell in &self.challenges {
             cell.update(|bytes| {
                 if parse_challenge(bytes).is_some_and(|(_, other)| other == *answer) {
+                    self.note_challenge(false, true);
                     bytes.clear();
                 }
             });
         }
-        self.recount_challenges();
+    }
+
+    /// Takes away answers that nobody withdrew: their worker was killed.
+    pub fn sweep_challenges(&self, now: Time) {
+        if self.challenges_out.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        for cell in self.challenges.iter().filter(|cell| !cell.is_empty()) {
+            if parse_challenge(&cell.read()).is_none_or(|(expires, _)| expires < now) {
+                cell.update(|bytes| {
+                    if parse_challenge(bytes).is_none_or(|(expires, _)| expires < now) {
+                        self.note_challenge(false, !bytes.is_empty());
+                        bytes.clear();
+                    }
+                });
+            }
+        }
+    }
+
+    /// Counts while the cell is ours: what is out is never counted as none.
+    fn note_challenge(&self, filled: bool, emptied: bool) {
+        if filled {
+            self.challenges_out.fetch_add(1, Ordering::Relaxed);
+        }
+        if emptied {
+            self.challenges_out.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     pub fn find_challenge(
@@ -260,11 +297,6 @@ impl Zone {
         }
         let live = self.challenges.iter().filter_map(|cell| parse_challenge(&cell.read()));
         live.filter(|(expires, _)| now <= *expires).map(|(_, a)| a).find(is_it)
-    }
-
-    fn recount_challenges(&self) {
-        let out = self.challenges.iter().filter(|c| !c.is_empty()).count();
-        self.challenges_out.store(out as u64, Ordering::Relaxed);
     }
 }
 
@@ -321,13 +353,15 @@ impl<const WORDS: usize> Cell<WORDS> {
     pub const CAPACITY: usize = WORDS * 8;
     /// A write takes a microsecond; a writer that takes this many tries of others is dead.
     const PATIENCE: u32 = 200_000;
+    /// A reader does not wait for one that is dead.
+    const GLANCES: u32 = 2_000;
 
     pub fn is_empty(&self) -> bool {
         self.length.load(Ordering::Relaxed) == 0
     }
 
     pub fn read(&self) -> Vec<u8> {
-        for _ in 0..Self::PATIENCE {
+        for _ in 0..Self::GLANCES {
             let before = self.sequence.load(Ordering::Acquire);
             if before & 1 == 0 {
                 let bytes = self.copy();
@@ -346,7 +380,9 @@ impl<const WORDS: usize> Cell<WORDS> {
         let turn = self.lock();
         let mut bytes = self.copy();
         change(&mut bytes);
-        if bytes.len() <= Self::CAPACITY {
+        // Passed over while asleep: the turn is another's now.
+        let is_ours = self.sequence.load(Ordering::Acquire) == turn;
+        if is_ours && bytes.len() <= Self::CAPACITY {
             for (place, chunk) in self.words.iter().zip(bytes.chunks(8)) {
                 let mut word = [0; 8];
                 word[..chunk.len()].copy_from_slice(chunk);
@@ -354,7 +390,8 @@ impl<const WORDS: usize> Cell<WORDS> {
             }
             self.length.store(bytes.len() as u64, Ordering::Relaxed);
         }
-        self.sequence.store(turn + 1, Ordering::Release);
+        let (done, relaxed) = (Ordering::Release, Ordering::Relaxed);
+        let _ = self.sequence.compare_exchange(turn, turn + 1, done, relaxed);
     }
 
     /// Returns the odd number of our turn.

@@ -1,8 +1,9 @@
 //! A TLS client on the `openssl` crate that can be as slow, old or particular as a test wants, and
 //! tells what it saw.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use openssl::error::ErrorStack;
@@ -11,7 +12,8 @@ use openssl::ssl::{SslSessionCacheMode, SslStream, SslVerifyMode, SslVersion, St
 use openssl::x509::X509;
 use openssl::x509::store::X509StoreBuilder;
 
-use super::connection::{Connection, Opened, Paced, Refusal, Sink};
+use super::connection::{Connection, Opened, Refusal, Sink};
+use super::pace::{Catch, Pace, Paced};
 
 /// What the client does; each method changes one thing.
 #[derive(Clone, Debug)]
@@ -25,9 +27,11 @@ pub struct Client {
     alpn: Vec<u8>,
     sigalgs: Option<String>,
     ciphers: Option<String>,
+    groups: Option<String>,
     session: Option<Session>,
     early_data: Vec<u8>,
-    pace: Option<Duration>,
+    preamble: Vec<u8>,
+    pace: Pace,
     timeout: Duration,
 }
 
@@ -49,9 +53,11 @@ impl Client {
             alpn: Vec::new(),
             sigalgs: None,
             ciphers: None,
+            groups: None,
             session: None,
             early_data: Vec::new(),
-            pace: None,
+            preamble: Vec::new(),
+            pace: Pace::AtOnce,
             timeout: Duration::from_secs(30),
         }
     }
@@ -113,6 +119,12 @@ impl Client {
         self
     }
 
+    /// OpenSSL's list, such as `P-384:X25519`; the key share sent is of the first.
+    pub fn groups(mut self, list: &str) -> Client {
+        self.groups = Some(list.into());
+        self
+    }
+
     pub fn resume(mut self, session: &Session) -> Client {
         self.session = Some(session.clone());
         self
@@ -128,7 +140,19 @@ impl Client {
 
     /// Sends the ClientHello a byte at a time, with this pause after each.
     pub fn byte_by_byte(mut self, pause: Duration) -> Client {
-        self.pace = Some(pause);
+        self.pace = Pace::Bytes(pause);
+        self
+    }
+
+    /// Sends the ClientHello in TLS records of so many bytes of it.
+    pub fn records(mut self, size: usize) -> Client {
+        self.pace = Pace::Records(size);
+        self
+    }
+
+    /// Sent before TLS begins, such as a PROXY line.
+    pub fn preamble(mut self, bytes: &[u8]) -> Client {
+        self.preamble = bytes.into();
         self
     }
 
@@ -142,16 +166,37 @@ impl Client {
         self.open().map_err(Refusal::of_network)?.handshake()
     }
 
+    /// [`Client::connect`] on a thread of its own.
+    pub fn connect_aside(&self) -> JoinHandle<Result<Connection, Refusal>> {
+        let client = self.clone();
+        std::thread::spawn(move || client.connect())
+    }
+
+    /// [`Client::get`] of `/` on a thread of its own.
+    pub fn get_aside(&self) -> JoinHandle<Result<(Connection, String), Refusal>> {
+        let client = self.clone();
+        std::thread::spawn(move || client.get("/"))
+    }
+
     /// Connects and sends nothing yet.
     pub fn open(&self) -> io::Result<Opened> {
-        let tcp = TcpStream::connect_timeout(&self.addr, self.timeout)?;
+        let mut tcp = TcpStream::connect_timeout(&self.addr, self.timeout)?;
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(self.timeout))?;
         tcp.set_write_timeout(Some(self.timeout))?;
+        tcp.write_all(&self.preamble)?;
         let sink = Sink::default();
         let tls = self.tls(&sink).and_then(|ssl| SslStream::new(ssl, Paced::new(tcp, self.pace)));
         let tls = tls.expect("settings that OpenSSL accepts");
         Ok(Opened { tls, early_data: self.early_data.clone(), sink })
+    }
+
+    /// The ClientHello that [`Client::connect`] would send first, for tests that send it by hand.
+    pub fn hello(&self) -> Vec<u8> {
+        let tls = self.tls(&Sink::default()).and_then(|ssl| SslStream::new(ssl, Catch::default()));
+        let mut tls = tls.expect("settings that OpenSSL accepts");
+        let _ = tls.connect();
+        std::mem::take(&mut tls.get_mut().0)
     }
 
     /// A GET on a new connection: the connection and the whole answer.
@@ -207,6 +252,9 @@ impl Client {
         }
         if let Some(list) = &self.ciphers {
             b.set_cipher_list(list)?;
+        }
+        if let Some(list) = &self.groups {
+            b.set_groups_list(list)?;
         }
         let mut roots = X509StoreBuilder::new()?;
         for root in X509::stack_from_pem(&self.roots)? {

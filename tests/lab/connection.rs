@@ -1,7 +1,6 @@
 //! What a TLS client has in hand: a connection before its handshake and after it, or the refusal.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,6 +9,7 @@ use openssl::ssl::{self, SslSession, SslStream};
 use openssl::x509::X509;
 
 use super::client::Session;
+use super::pace::Paced;
 use super::pki::serial_hex;
 
 /// A connection whose TLS handshake has not begun.
@@ -74,7 +74,7 @@ impl Opened {
             let chain = std::mem::take(&mut self.sink.0.lock().expect("lock").chain);
             return Err(Refusal { chain, took, ..Refusal::of_tls(&e) });
         }
-        self.tls.get_mut().pause = None;
+        self.tls.get_mut().hurry();
         let ssl = self.tls.ssl();
         let sent = ssl.peer_cert_chain().into_iter().flatten();
         let mut chain: Vec<_> = sent.map(|c| c.to_owned()).collect();
@@ -145,39 +145,5 @@ impl Refusal {
 
     pub(super) fn of_network(e: io::Error) -> Refusal {
         Refusal { alert: None, message: e.to_string(), took: Duration::ZERO, chain: Vec::new() }
-    }
-}
-
-/// The socket, with a pause after each byte as long as it has one.
-pub(super) struct Paced {
-    tcp: TcpStream,
-    pause: Option<Duration>,
-}
-
-impl Paced {
-    pub(super) fn new(tcp: TcpStream, pause: Option<Duration>) -> Paced {
-        Paced { tcp, pause }
-    }
-}
-
-impl Read for Paced {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.tcp.read(buffer)
-    }
-}
-
-impl Write for Paced {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self.pause {
-            None => self.tcp.write(bytes),
-            Some(pause) => {
-                std::thread::sleep(pause);
-                self.tcp.write(&bytes[..bytes.len().min(1)])
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.tcp.flush()
     }
 }

@@ -19,14 +19,19 @@ pub mod crl;
 pub mod der;
 pub mod http;
 pub mod jws;
+pub mod liar;
+pub mod monitor;
 pub mod nginx;
 pub mod ocsp;
+pub mod pace;
 pub mod pebble;
 pub mod pki;
 pub mod ports;
 pub mod process;
 pub mod responder;
 pub mod site;
+pub mod socket;
+pub mod stage;
 pub mod wire;
 
 pub use answering::Source;
@@ -34,6 +39,8 @@ pub use behaviour::{Behaviour, Delegate, Delivery, Methods, Nonce, ResultCode, S
 pub use client::Client;
 pub use connection::{Connection, INTERNAL_ERROR, Refusal};
 pub use crl::{Crl, CrlServer};
+pub use liar::{Liar, Lie};
+pub use monitor::{LOCATIONS, Monitor};
 pub use nginx::{Config, Nginx};
 pub use ocsp::Status;
 pub use pebble::{Pebble, Settings};
@@ -42,6 +49,7 @@ pub use ports::Port;
 pub use process::{wait_for, wait_until};
 pub use responder::{Query, Responder};
 pub use site::{Plan, Site, Stored};
+pub use stage::Stage;
 
 /// Pebble, a responder for what it issues, and the two ports where it expects nginx.
 pub struct Lab {

@@ -22,6 +22,8 @@ pub struct Config {
     pub module: bool,
     pub user: String,
     pub workers: usize,
+    /// One process does everything.
+    pub single: bool,
     /// Of the error log.
     pub level: String,
     /// Main context, before `events`.
@@ -52,6 +54,7 @@ impl Config {
             module: true,
             user: "root".into(),
             workers: 1,
+            single: false,
             level: "info".into(),
             main: String::new(),
             events: "worker_connections 512;".into(),
@@ -68,6 +71,12 @@ impl Config {
 
     pub fn workers(mut self, count: usize) -> Config {
         self.workers = count;
+        self
+    }
+
+    /// `master_process off`
+    pub fn single(mut self) -> Config {
+        self.single = true;
         self
     }
 
@@ -108,9 +117,22 @@ impl Config {
             if let Some(status) = nginx.process.exited() {
                 panic!("nginx ended, {status}:\n{}{}", nginx.process.log(), nginx.error_log());
             }
-            nginx.worker_pids().len() >= nginx.config.workers
+            match nginx.config.single {
+                true => nginx.dir().join("nginx.pid").exists(),
+                false => nginx.worker_pids().len() >= nginx.config.workers,
+            }
         });
         nginx
+    }
+
+    /// Starts nginx, which is to end by itself and in failure; what it said.
+    pub fn start_in_vain(self, within: Duration) -> String {
+        self.write();
+        let log = self.dir().join("output.log");
+        let mut process = Process::start(self.command(), &log);
+        let status = wait_for("nginx to give up", within, || process.exited());
+        assert!(!status.success(), "nginx ended in success");
+        process.log()
     }
 
     fn write(&self) {
@@ -130,6 +152,9 @@ impl Config {
     fn text(&self) -> String {
         let Config { user, workers, level, main, events, extra, .. } = self;
         let mut text = String::new();
+        if self.single {
+            text += "master_process off;\n";
+        }
         if self.module {
             text += &format!("load_module {};\n", module());
         }
@@ -246,6 +271,20 @@ impl Nginx {
     /// The lines of the error log that have this in them.
     pub fn log_lines(&self, part: &str) -> Vec<String> {
         self.error_log().lines().filter(|l| l.contains(part)).map(str::to_owned).collect()
+    }
+
+    /// Waits till a worker has ended in good order (level notice).
+    pub fn wait_exit(&self, worker: u32) {
+        let line = format!("worker process {worker} exited with code 0");
+        self.wait_log(&line, Duration::from_secs(15));
+    }
+
+    /// Panics if the log has what should never happen.
+    pub fn check_log(&self) {
+        for bad in ["exited on signal", "[alert]", "[emerg]", "[crit]", "panic", "open socket"] {
+            let lines = self.log_lines(bad);
+            assert!(lines.is_empty(), "{lines:#?}");
+        }
     }
 
     /// The first such line, as soon as there is one.

@@ -1,18 +1,23 @@
-//! A small HTTP/1.1 server for responders and hostile fixtures: each connection has a thread, and
-//! the handler owns the socket, so that it can also answer late, in part, or with nonsense.
+//! A small HTTP/1.1 server, with TLS or without, for responders and hostile fixtures: each
+//! connection has a thread, and the handler owns it, so that it can also answer late, in part, or
+//! with nonsense.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use openssl::ssl::{SslAcceptor, SslMethod};
+
+use super::pki::Identity;
 use super::ports::Port;
 
 /// Answers requests until it is dropped.
 pub struct Server {
     port: Port,
+    tls: Option<Arc<SslAcceptor>>,
     handler: Handler,
     running: Mutex<Option<Running>>,
 }
@@ -30,9 +35,12 @@ pub struct Request {
 
 /// The handler's side of a connection.
 pub struct Exchange {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     stop: Arc<AtomicBool>,
 }
+
+trait Stream: Read + Write {}
+impl<T: Read + Write> Stream for T {}
 
 struct Running {
     stop: Arc<AtomicBool>,
@@ -41,7 +49,22 @@ struct Running {
 
 impl Server {
     pub fn start(port: Port, handler: Handler) -> Server {
-        let server = Server { port, handler, running: Mutex::new(None) };
+        Server::with(port, None, handler)
+    }
+
+    /// Over TLS, with this certificate.
+    pub fn start_tls(port: Port, identity: &Identity, handler: Handler) -> Server {
+        let mut b = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).expect("TLS");
+        b.set_certificate(&identity.cert).expect("certificate");
+        b.set_private_key(&identity.key).expect("key");
+        for certificate in &identity.chain {
+            b.add_extra_chain_cert(certificate.clone()).expect("chain");
+        }
+        Server::with(port, Some(Arc::new(b.build())), handler)
+    }
+
+    fn with(port: Port, tls: Option<Arc<SslAcceptor>>, handler: Handler) -> Server {
+        let server = Server { port, tls, handler, running: Mutex::new(None) };
         server.up();
         server
     }
@@ -65,8 +88,8 @@ impl Server {
         }
         let listener = TcpListener::bind(self.port.addr()).expect("bind() to the reserved port");
         let stop = Arc::new(AtomicBool::new(false));
-        let (handler, stopped) = (self.handler.clone(), stop.clone());
-        let acceptor = std::thread::spawn(move || accept(listener, handler, stopped));
+        let (handler, stopped, tls) = (self.handler.clone(), stop.clone(), self.tls.clone());
+        let acceptor = std::thread::spawn(move || accept(listener, tls, handler, stopped));
         *running = Some(Running { stop, acceptor });
     }
 }
@@ -165,16 +188,20 @@ impl Exchange {
     }
 }
 
-fn accept(listener: TcpListener, handler: Handler, stop: Arc<AtomicBool>) {
+fn accept(
+    listener: TcpListener,
+    tls: Option<Arc<SslAcceptor>>,
+    handler: Handler,
+    stop: Arc<AtomicBool>,
+) {
     for stream in listener.incoming() {
         if stop.load(Ordering::SeqCst) {
             return;
         }
         let Ok(stream) = stream else { continue };
-        let _ = stream.set_nodelay(true);
-        let _ = stream.set_read_timeout(Some(TICK));
-        let (handler, stop) = (handler.clone(), stop.clone());
+        let (handler, stop, tls) = (handler.clone(), stop.clone(), tls.clone());
         std::thread::spawn(move || {
+            let Some(stream) = prepare(stream, tls.as_deref()) else { return };
             let mut exchange = Exchange { stream, stop };
             while let Some(request) = exchange.request() {
                 let wants_more = request.header("connection") != Some("close");
@@ -182,9 +209,21 @@ fn accept(listener: TcpListener, handler: Handler, stop: Arc<AtomicBool>) {
                     break;
                 }
             }
-            let _ = exchange.stream.shutdown(Shutdown::Both);
         });
     }
+}
+
+/// None: no TLS came about.
+fn prepare(stream: TcpStream, tls: Option<&SslAcceptor>) -> Option<Box<dyn Stream>> {
+    stream.set_nodelay(true).ok()?;
+    let Some(tls) = tls else {
+        stream.set_read_timeout(Some(TICK)).ok()?;
+        return Some(Box::new(stream));
+    };
+    stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    let stream = tls.accept(stream).ok()?;
+    stream.get_ref().set_read_timeout(Some(TICK)).ok()?;
+    Some(Box::new(stream))
 }
 
 fn head(status: u16, content_type: &str, more: &str, len: usize) -> String {

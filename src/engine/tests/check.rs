@@ -85,6 +85,11 @@ fn without_an_answer() {
             assert!(
                 told.lines()[0].starts_with(&format!("CHECK failed: {cause}, next attempt in "))
             );
+            let verdicts: &[&str] = match check {
+                Check::Hard => &["refused, certificate serial=11: no proof that it is valid"],
+                _ => &[],
+            };
+            assert_eq!(told.verdicts(), verdicts);
             assert_eq!(told.count(Count::OcspError), 1);
             let news = worker.news();
             assert_eq!((news.check_failures, news.working), (1, None));
@@ -98,6 +103,11 @@ fn without_an_answer() {
             worker.demand();
             world.drive(&mut [&mut worker]);
             assert_eq!(worker.decide(None), Decision::Serve);
+            let verdicts: &[&str] = match check {
+                Check::Hard => &["served again with serial=11"],
+                _ => &[],
+            };
+            assert_eq!(worker.told().verdicts(), verdicts);
             let news = worker.news();
             assert_eq!((news.next_check, news.check_failures, news.last_error), (None, 0, None));
             assert_eq!(world.cas[0].orders(), 0);

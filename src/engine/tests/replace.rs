@@ -313,6 +313,7 @@ fn errors_of_the_ca() {
         assert!(s(case.seconds.0) <= wait && wait <= s(case.seconds.1), "{}: {wait:?}", case.cause);
         let line = format!("ISSUE failed: {}, next attempt in {} s", case.cause, wait.as_secs());
         assert_eq!(told.lines(), [line]);
+        assert_eq!(told.verdicts(), ["refused: no certificate yet"]);
         assert_eq!(told.count(Count::IssueError), 1);
         let news = worker.news();
         assert_eq!((news.issue_failures, news.working), (1, None));

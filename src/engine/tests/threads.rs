@@ -15,7 +15,7 @@ fn engine(world: &World) -> (Engine, Arc<FakeHost>) {
         entries: vec![Arc::new(world.settings.clone())],
     };
     let host = worker.host;
-    (Engine::new(plan, host.clone(), world.ports()).unwrap(), host)
+    (Engine::new(plan, host.clone(), world.ports()), host)
 }
 
 /// What is told until `is_it`, with the clock going on. The deadline only ends a test that fails.

@@ -260,13 +260,22 @@ impl Told {
         self.counts.iter().filter(|c| **c == what).count()
     }
 
-    /// The events as log lines without the entry's name.
+    /// The events as log lines without the entry's name; those of [`Told::verdicts`] left out.
     pub fn lines(&self) -> Vec<String> {
+        self.events_as_lines(|what| !matches!(what, What::Refused { .. } | What::Served { .. }))
+    }
+
+    /// The changes to refused and back.
+    pub fn verdicts(&self) -> Vec<String> {
+        self.events_as_lines(|what| matches!(what, What::Refused { .. } | What::Served { .. }))
+    }
+
+    fn events_as_lines(&self, which: impl Fn(&What) -> bool) -> Vec<String> {
         let line = |what: &What| {
             let event = crate::report::Event { entry: String::new(), what: what.clone() };
             event.to_string().trim_start_matches("\"\": ").to_owned()
         };
-        self.events.iter().map(line).collect()
+        self.events.iter().filter(|what| which(what)).map(line).collect()
     }
 }
 

@@ -78,16 +78,17 @@ pub enum Fault {
 
 impl OcspError {
     /// When to ask again at the earliest, where the responder or its answer tells; None: the
-    /// caller's usual back-off. Never more than an hour: no responder may silence the check.
+    /// caller's usual back-off, which grows by itself. These answers are not signed: a broken
+    /// proxy or somebody on the way may have made them, and under `check hard` nobody is served
+    /// until the next attempt. So none of them is good for more than a minute by itself, and what
+    /// is wished for by a header for no more than an hour.
     pub fn retry_after(&self) -> Option<Duration> {
         let (wished, usual) = match self.fault {
             Fault::TryLater { retry_after } => (retry_after, Some(SOON)),
-            Fault::InternalError { retry_after } => (retry_after, Some(SOON)),
+            Fault::InternalError { retry_after } => (retry_after, None),
             Fault::HttpStatus { retry_after, .. } => (retry_after, None),
-            // A new certificate is often unknown until the responder's next update.
-            Fault::Unauthorized => (None, Some(LATER)),
             // The same request would meet the same answer until somebody changes something.
-            Fault::MalformedRequest | Fault::SigRequired => (None, Some(LONGEST)),
+            Fault::MalformedRequest | Fault::SigRequired => (None, Some(LATER)),
             _ => (None, None),
         };
         wished.map(|d| d.clamp(SHORTEST, LONGEST)).or(usual)
@@ -95,8 +96,8 @@ impl OcspError {
 }
 
 const SHORTEST: Duration = Duration::from_secs(1);
-const SOON: Duration = Duration::from_secs(30);
-const LATER: Duration = Duration::from_secs(300);
+const SOON: Duration = Duration::from_secs(10);
+const LATER: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(3600);
 
 impl Fault {

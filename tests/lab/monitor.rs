@@ -1,0 +1,72 @@
+//! What nginx tells about itself: the module's status, and nginx's own count of connections.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::http::Http;
+use super::ports::Port;
+use super::process::{wait_for, wait_until};
+
+/// Reads the [`LOCATIONS`] of a server on a loopback port.
+#[derive(Clone, Debug)]
+pub struct Monitor {
+    http: Http,
+    base: String,
+}
+
+/// For a `server` that the monitor can reach by plain HTTP.
+pub const LOCATIONS: &str = "location = /status { ssl_cert_autofetch_status; }\n\
+                             location = /connections { stub_status; }\n";
+
+impl Monitor {
+    pub fn at(port: &Port) -> Monitor {
+        Monitor { http: Http::plain(), base: format!("http://{}", port.addr()) }
+    }
+
+    pub fn status(&self) -> Value {
+        let answer = self.http.get(&format!("{}/status", self.base)).expect("status");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    }
+
+    pub fn entry(&self, name: &str) -> Value {
+        let status = self.status();
+        let entries = status["entries"].as_array().expect("entries");
+        entries.iter().find(|e| e["name"] == name).expect("an entry of this name").clone()
+    }
+
+    pub fn counter(&self, name: &str) -> u64 {
+        self.status()["counters"][name].as_u64().expect("a counter of this name")
+    }
+
+    pub fn wait_counter(&self, name: &str, at_least: u64, within: Duration) {
+        let what = format!("counter {name} of {at_least}");
+        wait_until(&what, within, || self.counter(name) >= at_least);
+    }
+
+    pub fn serial(&self, name: &str) -> Option<String> {
+        self.entry(name)["serial"].as_str().map(str::to_owned)
+    }
+
+    pub fn state(&self, name: &str) -> String {
+        self.entry(name)["state"].as_str().unwrap_or_default().into()
+    }
+
+    /// Waits till the entry has a certificate that is served; its serial.
+    pub fn wait_valid(&self, name: &str) -> String {
+        wait_for(&format!("a certificate for {name}"), Duration::from_secs(60), || {
+            let entry = self.entry(name);
+            let serial = entry["serial"].as_str().map(str::to_owned);
+            serial.filter(|_| entry["state"] == "valid")
+        })
+    }
+
+    /// Connections of clients, without the one that asks.
+    pub fn connections(&self) -> usize {
+        let text = self.http.get(&format!("{}/connections", self.base)).expect("answer").text();
+        let number = text.strip_prefix("Active connections: ").and_then(|t| t.lines().next());
+        let all: usize = number.and_then(|n| n.trim().parse().ok()).expect("a number");
+        all - 1
+    }
+}
