@@ -56,6 +56,7 @@ impl Drop for Witness {
 
 /// A second nginx on a site's keystore.
 pub struct Twin {
+    _witness: Witness,
     pub nginx: Nginx,
     pub tls_port: Port,
     _plain: Port,
@@ -142,7 +143,10 @@ impl Site {
         {
             http = http.replace(&ours.addr().to_string(), &its.addr().to_string());
         }
-        Twin { nginx: Config::new().http(http).start(), tls_port, _plain: plain, _status: status }
+        let config = Config::new().http(http);
+        let witness = Witness(config.dir().join("error.log"));
+        let nginx = config.start();
+        Twin { _witness: witness, nginx, tls_port, _plain: plain, _status: status }
     }
 
     /// The whole status; None while nginx does not answer.
