@@ -19,7 +19,8 @@ use crate::engine::News;
 
 /// Worker slots with counters of their own; workers beyond share the last one's.
 const SLOTS: usize = 64;
-const CHALLENGES: usize = 128;
+/// Places for answers beside those of all own names at once: other hosts' come here too.
+const SPARE_CHALLENGES: usize = 128;
 
 pub struct Zone {
     /// Length of the keystore's `changes` that somebody here knows of.
@@ -29,8 +30,9 @@ pub struct Zone {
     /// Challenge answers that may be asked for.
     pub challenges_out: AtomicU64,
     counters: [Slot; SLOTS],
-    challenges: [Cell<128>; CHALLENGES],
     entries: usize,
+    challenges: usize,
+    /// Behind it the entries, and behind them the challenges.
     first: [Entry; 0],
 }
 
@@ -76,7 +78,7 @@ impl Counter {
 /// Adds the zone of this cycle. It is never taken over by the next one (`noreuse`): an old worker
 /// can't write into another entry's record. The new one starts with the old one's news, by name.
 pub fn add(cf: *mut ngx_conf_t, main: &mut MainConf) -> Result<(), String> {
-    let size = size_of::<Zone>() + main.entries.len() * size_of::<Entry>();
+    let size = size(main);
     // nginx's slab allocator keeps a record for each page of 4096 bytes, and headers.
     let mut name = ngx_str_t::from_static("ssl_cert_autofetch");
     // SAFETY: valid cf; name is constant; the tag is our module's address.
@@ -95,6 +97,16 @@ pub fn add(cf: *mut ngx_conf_t, main: &mut MainConf) -> Result<(), String> {
     }
     main.zone = Some(zone);
     Ok(())
+}
+
+fn size(main: &MainConf) -> usize {
+    size_of::<Zone>()
+        + main.entries.len() * size_of::<Entry>()
+        + challenge_places(main) * size_of::<Cell<128>>()
+}
+
+fn challenge_places(main: &MainConf) -> usize {
+    main.entries.iter().map(|e| e.names.len()).sum::<usize>() + SPARE_CHALLENGES
 }
 
 trait Static {
@@ -120,14 +132,14 @@ unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, _old: *mut c_void) -> ngx_i
                 return NGX_ERROR;
             }
             let slab = (*zone).shm.addr.cast::<ngx_slab_pool_t>();
-            let size = size_of::<Zone>() + main.entries.len() * size_of::<Entry>();
-            let memory = ngx_slab_calloc(slab, size + 64).cast::<u8>();
+            let memory = ngx_slab_calloc(slab, size(main) + 64).cast::<u8>();
             if memory.is_null() {
                 log::line(nginx_sys::NGX_LOG_EMERG as ngx_uint_t, "no shared memory");
                 return NGX_ERROR;
             }
             let aligned = memory.add(memory.align_offset(64)).cast::<Zone>();
             (*aligned).entries = main.entries.len();
+            (*aligned).challenges = challenge_places(main);
             (*slab).data = aligned.cast();
             if let Some(old) = old_conf() {
                 (*aligned).inherit(main, old);
@@ -169,6 +181,14 @@ impl Zone {
         unsafe { &*self.first.as_ptr().add(index) }
     }
 
+    fn challenges(&self) -> &[Cell<128>] {
+        // SAFETY: init() allocated this many cells behind the entries; both are aligned to 8.
+        unsafe {
+            let behind = self.first.as_ptr().add(self.entries).cast();
+            std::slice::from_raw_parts(behind, self.challenges)
+        }
+    }
+
     fn inherit(&self, main: &MainConf, old_main: &MainConf) {
         let Some(old) = Zone::of(old_main) else { return };
         for (i, entry) in main.entries.iter().enumerate() {
@@ -188,10 +208,10 @@ impl Zone {
         for counter in Counter::ALL {
             self.counters[0].0[counter as usize].store(old.total(counter), Ordering::Relaxed);
         }
-        for (new, old) in self.challenges.iter().zip(&old.challenges) {
+        for (new, old) in self.challenges().iter().zip(old.challenges()) {
             new.update(|bytes| *bytes = old.read());
         }
-        let out = old.challenges.iter().filter(|cell| !cell.is_empty()).count();
+        let out = self.challenges().iter().filter(|cell| !cell.is_empty()).count();
         self.challenges_out.store(out as u64, Ordering::Relaxed);
     }
 
@@ -229,7 +249,7 @@ impl Zone {
             return Err("challenge is too long".into());
         }
         let now = SystemClock.now(); // not nginx's: this is not the event loop
-        for cell in &self.challenges {
+        for cell in self.challenges() {
             let mut taken = false;
             cell.update(|bytes| {
                 let free = match parse_challenge(bytes) {
@@ -246,11 +266,11 @@ impl Zone {
                 return Ok(());
             }
         }
-        Err(format!("more than {CHALLENGES} challenges at a time"))
+        Err(format!("more than {} challenges at a time", self.challenges))
     }
 
     pub fn withdraw_challenge(&self, answer: &ChallengeAnswer) {
-        for cell in &self.challenges {
+        for cell in self.challenges() {
             cell.update(|bytes| {
                 if parse_challenge(bytes).is_some_and(|(_, other)| other == *answer) {
                     self.note_challenge(false, true);
@@ -265,7 +285,7 @@ impl Zone {
         if self.challenges_out.load(Ordering::Relaxed) == 0 {
             return;
         }
-        for cell in self.challenges.iter().filter(|cell| !cell.is_empty()) {
+        for cell in self.challenges().iter().filter(|cell| !cell.is_empty()) {
             if parse_challenge(&cell.read()).is_none_or(|(expires, _)| expires < now) {
                 cell.update(|bytes| {
                     if parse_challenge(bytes).is_none_or(|(expires, _)| expires < now) {
@@ -295,7 +315,7 @@ impl Zone {
         if self.challenges_out.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let live = self.challenges.iter().filter_map(|cell| parse_challenge(&cell.read()));
+        let live = self.challenges().iter().filter_map(|cell| parse_challenge(&cell.read()));
         live.filter(|(expires, _)| now <= *expires).map(|(_, a)| a).find(is_it)
     }
 }
