@@ -81,7 +81,7 @@ impl CheckJob {
         }
         let deadline = patience(now, since, entry.settings.timeout);
         let Some(claim) = Claim::take(desk, self.entry, now, deadline) else {
-            self.proven_before.get_or_insert(entry.proven_at());
+            self.proven_before.get_or_insert(entry.proven_at(now));
             let until = *self.patience.get_or_insert(deadline);
             return match until <= now {
                 true => Next::Done(End::Idle { since }),
@@ -127,7 +127,7 @@ impl CheckJob {
         match self.need(entry, now, since) {
             Need::Ask => None,
             Need::Replace => Some(Next::Done(End::HandOver)),
-            Need::Nothing => Some(after(entry, now, since, self.idle(entry, since))),
+            Need::Nothing => Some(after(entry, now, since, self.idle(entry, now, since))),
         }
     }
 
@@ -137,7 +137,7 @@ impl CheckJob {
         }
         // An answer counts that was asked for after the demand, or by the worker that this job
         // has waited for: its query is shared.
-        let proven = entry.proven_at();
+        let proven = entry.proven_at(now);
         let is_shared = self.proven_before.is_some_and(|before| proven > before);
         // What is only to be renewed in time is not waited for.
         let asks = match since {
@@ -147,8 +147,8 @@ impl CheckJob {
         if asks { Need::Ask } else { Need::Nothing }
     }
 
-    fn idle(&self, entry: &Entry, since: Option<Time>) -> End {
-        let proven = entry.proven_at();
+    fn idle(&self, entry: &Entry, now: Time, since: Option<Time>) -> End {
+        let proven = entry.proven_at(now);
         match self.proven_before {
             Some(before) if proven > before => proven.map_or(End::Idle { since }, End::Asked),
             _ => End::Idle { since },

@@ -179,11 +179,11 @@ impl Desk {
 
     /// Stores an answer, and keeps it in memory whatever becomes of that.
     pub fn save_evidence(&self, entry: &mut Entry, evidence: Evidence, der: Vec<u8>) {
-        let name = &entry.settings.name;
-        match self.keystore.merge_evidence(name, evidence.clone(), Some(&der)) {
+        let (name, now) = (&entry.settings.name, self.now());
+        match self.keystore.merge_evidence(name, evidence.clone(), Some(&der), now) {
             Ok(all) => entry.evidence = all,
             Err(_) => {
-                entry.absorb(evidence.clone());
+                entry.absorb(evidence.clone(), now);
                 entry.unsaved.push((evidence, der));
             }
         }

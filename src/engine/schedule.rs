@@ -83,7 +83,7 @@ pub fn check_at(now: Time, standing: &Standing, settings: &EntrySettings) -> Opt
     if idle || !standing.has_source || policy::badness(now, standing, settings, None).is_some() {
         return None;
     }
-    let good = standing.evidence.iter().filter(|e| e.status == Status::Good);
+    let good = standing.evidence.iter().filter(|e| e.status == Status::Good && e.counts_at(now));
     let refresh = |e: &Evidence| {
         let share = 0.5 + 0.3 * share_of(&e.certificate.0, e.checked_at.millis());
         // An answer at its end, or even past it within the skew, has no freshness to share out.
@@ -279,6 +279,8 @@ mod tests {
         assert_eq!(at, Some(t(DAY + 5)), "not each second");
         assert_eq!(check_at(now, &standing(&facts, &[]), &settings), Some(now));
         assert_eq!(check_at(now, &standing(&facts, &unknown), &settings), Some(now));
+        let set_back = t(DAY - 3600);
+        assert_eq!(check_at(set_back, &standing(&facts, &good), &settings), Some(set_back));
         assert_eq!(check_at(now, &standing(&facts, &revoked), &settings), None);
         assert_eq!(check_at(now, &standing(&facts, &good), &off), None);
         assert_eq!(check_at(now, &standing(&facts, &good), &each), None);
