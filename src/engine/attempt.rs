@@ -26,7 +26,7 @@ pub struct Attempt {
     /// Those that are still to be tried.
     pub cas: VecDeque<usize>,
     pub ca: usize,
-    /// The issuance at this CA.
+    /// What lies in the keystore: the issuance at this CA, or at another one until it makes way.
     pub pending: Option<Pending>,
     /// It is an earlier attempt's.
     pub taken_up: bool,
@@ -60,8 +60,9 @@ impl Attempt {
         }
         let place = |name: &String| desk.plan.cas.iter().position(|c| c.name == *name);
         let mut cas: VecDeque<usize> = entry.settings.cas.iter().filter_map(place).collect();
-        // A delivered chain comes first whoever delivered it: nothing is issued while one waits.
-        if let Some(pending) = pending.as_ref().filter(|p| p.chain.is_some()) {
+        // An order that is under way comes first, whoever has it: nothing is issued while a chain
+        // waits, and an order that was left in favour of another CA would never be taken up.
+        if let Some(pending) = &pending {
             if let Some(i) = cas.iter().position(|c| desk.plan.cas[*c].name == pending.order.ca) {
                 let first = cas.remove(i);
                 first.into_iter().for_each(|ca| cas.push_front(ca));
@@ -86,6 +87,11 @@ impl Attempt {
             failures: Vec::new(),
             counts: Vec::new(),
         })
+    }
+
+    /// The issuance that is under way at the CA whose turn it is.
+    pub fn under_way(&self, desk: &Desk) -> Option<&Pending> {
+        self.pending.as_ref().filter(|p| p.order.ca == desk.plan.cas[self.ca].name)
     }
 }
 
@@ -118,7 +124,7 @@ pub fn may_ask(
         return Err((format!("wants to be left alone until {until}"), Some(*until)));
     }
     // A person's wish is never refused, and an order that is under way was counted when it was new.
-    if !attempt.why.is_budgeted() || entry.is_unwanted() || attempt.pending.is_some() {
+    if !attempt.why.is_budgeted() || entry.is_unwanted() || attempt.under_way(desk).is_some() {
         return Ok(());
     }
     let ca = &desk.plan.cas[attempt.ca];

@@ -91,9 +91,7 @@ impl ReplaceJob {
         while let Some(ca) = attempt.cas.pop_front() {
             attempt.ca = ca;
             let entry = desk.entry(self.entry);
-            let fits = |p: &Pending| p.order.ca == desk.plan.cas[ca].name;
-            attempt.pending = attempt.pending.take().filter(fits);
-            if attempt.pending.as_ref().is_some_and(|p| p.chain.is_some()) {
+            if attempt.under_way(desk).is_some_and(|p| p.chain.is_some()) {
                 drop(entry);
                 return self.check_chain(desk, attempt);
             }
@@ -113,9 +111,10 @@ impl ReplaceJob {
 
     /// One step with the CA; before the first the key is made, and stored.
     fn order(&mut self, desk: &Desk, mut attempt: Box<Attempt>) -> Next {
+        let fits = attempt.under_way(desk).is_some();
         let pending = match attempt.pending.take() {
-            Some(pending) => Ok(pending),
-            None => {
+            Some(pending) if fits => Ok(pending),
+            _ => {
                 attempt.taken_up = false;
                 self.new_pending(desk, &attempt)
             }

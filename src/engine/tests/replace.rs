@@ -370,6 +370,32 @@ fn which_ca_is_asked() {
 }
 
 #[test]
+fn an_order_at_the_second_ca_is_taken_up() {
+    let (mut world, _) = revoked();
+    world.settings.cas = vec!["one".into(), "two".into()];
+    world.cas[0].script((0..9).map(|_| Do::Fail(refused(false, None))).collect());
+    world.cas[1].script((0..3).map(|_| Do::Wait(s(100))).collect());
+    let mut worker = world.worker();
+    worker.demand();
+    world.pass(&mut [&mut worker], s(330));
+    assert_eq!((world.cas[0].orders(), world.cas[1].orders()), (1, 1));
+    assert_eq!(world.stored(), Some(world.cas[1].serial(1)));
+}
+
+#[test]
+fn an_order_is_kept_until_another_one_takes_its_place() {
+    let (mut world, _) = revoked();
+    world.settings.cas = vec!["one".into(), "two".into()];
+    world.ca_settings[1].budget = Budget { count: 0, window: s(86400) };
+    world.cas[0].script(vec![Do::Wait(s(1)), Do::Fail(unreachable())]);
+    let mut worker = world.worker();
+    worker.demand();
+    world.pass(&mut [&mut worker], s(30));
+    assert_eq!((world.cas[0].orders(), world.cas[1].orders()), (1, 0));
+    assert_eq!(world.stored(), Some(world.cas[0].serial(1)));
+}
+
+#[test]
 fn a_ca_that_wants_to_be_left_alone_is() {
     let (mut world, _) = revoked();
     world.settings.cas = vec!["one".into(), "two".into()];
