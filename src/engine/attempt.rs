@@ -50,12 +50,18 @@ impl Attempt {
         why: Why,
         now: Time,
     ) -> Result<Attempt, KeystoreError> {
-        let pending = match desk.keystore.pending(&entry.settings.name) {
-            Ok(pending) => pending.filter(|p| is_of_use(p, entry)),
+        let left = match desk.keystore.pending(&entry.settings.name) {
+            // Stored already: the crash came before it was cleared.
+            Ok(pending) => pending.filter(|p| !is_stored(p, entry)),
             Err(KeystoreError::Damaged { .. }) => None,
             Err(error) => return Err(error),
         };
+        let (pending, useless) = match left {
+            Some(pending) if is_of_use(&pending, entry) => (Some(pending), None),
+            useless => (None, useless),
+        };
         if pending.is_none() {
+            useless.iter().for_each(|p| write_off(desk, &lock, p));
             desk.keystore.clear_pending(&lock)?;
         }
         let place = |name: &String| desk.plan.cas.iter().position(|c| c.name == *name);
@@ -104,12 +110,14 @@ fn is_of_use(pending: &Pending, entry: &Entry) -> bool {
     };
     let same_names = sorted(&pending.order.names) == sorted(&entry.settings.names);
     let same_ca = entry.settings.cas.contains(&pending.order.ca);
-    // Stored already: the crash came before it was cleared.
-    let is_stored = entry.bundle.as_ref().is_ok_and(|bundle| {
+    same_names && same_ca
+}
+
+fn is_stored(pending: &Pending, entry: &Entry) -> bool {
+    entry.bundle.as_ref().is_ok_and(|bundle| {
         PKey::private_key_from_pem_callback(pending.key_pem.bytes(), |_| Ok(0))
             .is_ok_and(|key| key.public_eq(&bundle.key))
-    });
-    same_names && same_ca && !is_stored
+    })
 }
 
 /// Whether the CA whose turn it is may be asked; else why not, and until when.
@@ -123,12 +131,12 @@ pub fn may_ask(
     if let Some((_, until)) = resting {
         return Err((format!("wants to be left alone until {until}"), Some(*until)));
     }
-    // A person's wish is never refused, and an order that is under way was counted when it was new.
-    if !attempt.why.is_budgeted() || entry.is_unwanted() || attempt.under_way(desk).is_some() {
+    // A person's wish is never refused, and an order that is under way was allowed when it was new.
+    if entry.is_unwanted() || attempt.under_way(desk).is_some() {
         return Ok(());
     }
     let ca = &desk.plan.cas[attempt.ca];
-    match budget::allowed_at(&desk.keystore, &entry.settings.name, ca, now) {
+    match budget::allowed_at(&desk.keystore, &entry.settings.name, ca, &attempt.why, now) {
         Ok(at) if at <= now => Ok(()),
         Ok(at) => Err((
             format!("budget of {} in {} s is used up", ca.budget.count, ca.budget.window.as_secs()),
@@ -140,11 +148,22 @@ pub fn may_ask(
     }
 }
 
-/// Counts what the CA delivered, whatever becomes of it: it is the CA that the budget spares.
-pub fn note_issuance(desk: &Desk, attempt: &Attempt) {
-    if attempt.why.is_budgeted() {
-        let ca = &desk.plan.cas[attempt.ca].name;
-        // A full disk must not keep a replacement from being served.
-        let _ = desk.keystore.record_issuance(&attempt.lock, ca, desk.now());
+/// Counts what the CA delivered, before it is stored: a crash in between counts it twice.
+pub fn note_issuance(desk: &Desk, attempt: &Attempt, pending: &mut Pending) {
+    if attempt.why.is_budgeted() && !pending.counted {
+        pending.counted = record(desk, &attempt.lock, pending, false);
     }
+}
+
+/// Counts what will never be served, whyever it was asked for and whether it arrived or not: it is
+/// the CA that the budget spares.
+pub fn write_off(desk: &Desk, lock: &Lock, pending: &Pending) {
+    if pending.order.accepted && !pending.counted {
+        record(desk, lock, pending, true);
+    }
+}
+
+fn record(desk: &Desk, lock: &Lock, pending: &Pending, wasted: bool) -> bool {
+    // A full disk must not keep a replacement from being served.
+    desk.keystore.record_issuance(lock, &pending.order.ca, desk.now(), wasted).is_ok()
 }

@@ -25,7 +25,7 @@ pub enum Why {
 }
 
 impl Why {
-    /// Whether the budget counts it: what time brings about is never refused.
+    /// Whether the budget counts it though it is served; what time brings about is not counted.
     pub fn is_budgeted(&self) -> bool {
         match self {
             Why::Renewal | Why::Unwanted | Why::Bad(Badness::Missing | Badness::Expired) => false,

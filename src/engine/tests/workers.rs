@@ -370,6 +370,7 @@ fn a_stored_certificate_that_is_left_in_pending_is_not_taken_up() {
         ca: "one".into(),
         names: world.settings.names.clone(),
         csr: vec![],
+        accepted: true,
         state: serde_json::Value::Null,
     };
     let pending = crate::keystore::Pending {
@@ -378,6 +379,7 @@ fn a_stored_certificate_that_is_left_in_pending_is_not_taken_up() {
         chain: Some(chain),
         created_at: world.now(),
         replaces: None,
+        counted: false,
     };
     keystore.save_pending(&lock, &pending).unwrap();
     drop(lock);

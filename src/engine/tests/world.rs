@@ -480,6 +480,8 @@ pub enum Do {
     IssueFor(i64, i64),
     /// Issues for other names.
     IssueWrong,
+    /// Issues, and nothing arrives: the order is dead.
+    Lose,
 }
 
 pub struct FakeCa {
@@ -578,6 +580,11 @@ impl Ca for FakeCa {
             }
             Some(Do::IssueWrong) => {
                 Progress::Issued(self.issue(&request, &["wrong.example"], life))
+            }
+            Some(Do::Lose) => {
+                self.issued.fetch_add(1, SeqCst);
+                order.accepted = true;
+                return Err(IssueError::Protocol { what: "certificate", cause: "lost".into() });
             }
             None if order.state["polled"].is_null() => {
                 order.state["polled"] = json!(true);
