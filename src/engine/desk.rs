@@ -265,16 +265,21 @@ impl Desk {
         let why = entry.why_replace(now);
         let Some(badness) = why.as_ref().and_then(|why| why.badness()) else { return };
         let mut first = false;
+        let rest = entry.rests_until(now);
         if entry.news.bad_since.is_none() {
             self.publish(entry, |news| {
                 first = news.bad_since.is_none();
                 if first {
                     news.bad_since = Some(now);
                     // The back-off was that of a renewal: this one can't wait for it.
-                    news.next_issue = None;
+                    news.next_issue = rest;
                     news.issue_failures = 0;
                 }
             });
+        }
+        if let (true, Some(rest)) = (first, rest) {
+            let cause = "the last one had hardly any life left when it came".into();
+            self.tell(entry, vec![What::IssueFailed { cause, retry: rest.since(now) }], vec![]);
         }
         if let (true, Badness::Revoked(reason)) = (first, badness) {
             let own = entry.fingerprint();

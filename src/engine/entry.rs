@@ -90,8 +90,23 @@ impl Entry {
     pub fn replace_at(&self, now: Time) -> Time {
         match self.is_unwanted() {
             true => self.news.next_issue.unwrap_or(now),
-            false => self.with_standing(|s| schedule::replace_at(now, s, &self.settings)),
+            false => {
+                let due = self.with_standing(|s| schedule::replace_at(now, s, &self.settings));
+                self.rests_until(now).map_or(due, |rest| due.max(rest))
+            }
         }
+    }
+
+    /// Before that nothing is issued unless a handshake needs it.
+    pub fn rests_until(&self, now: Time) -> Option<Time> {
+        let meta = &self.bundle.as_ref().ok()?.meta;
+        schedule::rests_until(&self.why_replace(now)?, now, meta)
+    }
+
+    /// When the certificate is due by time.
+    pub fn renewal_at(&self) -> Option<Time> {
+        let bundle = self.bundle.as_ref().ok()?;
+        Some(schedule::renewal_at(&bundle.facts, bundle.meta.stored_at, &self.settings))
     }
 
     /// When evidence is to be asked for though no handshake waits.

@@ -13,7 +13,7 @@ use super::host::{Count, News};
 use super::job::{End, Next, patience};
 use super::ports::{Answer, Inquiry, NoAnswer};
 use super::replace::{ReplaceJob, postpone};
-use super::schedule::Why;
+use super::schedule::{Why, is_short_lived};
 use super::source::{Source, host_of};
 use crate::bundle::{Meta, Replaced};
 use crate::clock::{SKEW, Time};
@@ -176,7 +176,17 @@ impl ReplaceJob {
             at: now,
             seconds: after.as_secs_f64(),
         });
-        let meta = Meta { ca: Some(ca.clone()), stored_at: Some(now), replaced: replaced.clone() };
+        let before = entry.bundle.as_ref().map_or(0, |b| b.meta.short_lived);
+        let short_lived = match is_short_lived(&checked.facts, now) {
+            true => before.saturating_add(1),
+            false => 0,
+        };
+        let meta = Meta {
+            ca: Some(ca.clone()),
+            stored_at: Some(now),
+            replaced: replaced.clone(),
+            short_lived,
+        };
         let asked = proof.as_ref().ok().and_then(|a| a.as_ref()).map(|a| a.evidence.checked_at);
         // The proof first: another worker that sees the certificate sees it, too.
         let failure = match proof {

@@ -285,8 +285,9 @@ fn look(
     desk.reload(entry)?;
     desk.note_bad(entry, now);
     let is_due = entry.news.next_issue.is_none_or(|next| next <= now);
-    // A worker that is to go begins only what a handshake waits for.
-    let may_begin = since.is_some() || !desk.host.exiting();
+    // A worker that is to go begins only what a handshake waits for, and what rests does too.
+    let at_rest = entry.rests_until(now).is_some() && !entry.is_unwanted();
+    let may_begin = since.is_some() || !(desk.host.exiting() || at_rest);
     Ok(entry.why_replace(now).filter(|_| is_due && may_begin))
 }
 

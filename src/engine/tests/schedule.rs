@@ -201,6 +201,34 @@ fn a_clock_that_is_set_back_makes_no_old_answer_fresh() {
 }
 
 #[test]
+fn short_lives_do_not_make_one_issuance_after_the_other() {
+    // A life of which so many seconds are over, and so many left; issuances in 300 s.
+    for (over, left, at_least, at_most) in [
+        (0, 2, 2, 5),
+        (DAY, 70, 2, 5),
+        (DAY, 2, 2, 5),    // rejected
+        (0, 30, 10, 20),   // renewed in time
+        (DAY, 3600, 1, 1), // in time as well
+    ] {
+        let world = World::new();
+        let short = (0..99).map(|_| Do::IssueFrom(-over, left)).collect();
+        world.cas[0].script(short);
+        let mut worker = world.worker();
+        world.pass(&mut [&mut worker], s(300));
+        let issued = world.cas[0].issued();
+        assert!(at_least <= issued && issued <= at_most, "{over} {left}: {issued}");
+        let lines = worker.told().lines().join("\n");
+        let told = lines.contains("hardly any life") || lines.contains("ends already");
+        assert_eq!(told, left < 30 || left == 70, "{lines}");
+        if left < 3600 && told {
+            world.cas[0].script(vec![]);
+            world.pass(&mut [&mut worker], s(1200));
+            assert_eq!(worker.decide(None), Decision::Serve, "{over} {left}");
+        }
+    }
+}
+
+#[test]
 fn the_watch_comes_back_when_something_is_due() {
     let world = World::with(|w| w.settings.check_interval = s(10));
     world.store(0x11);

@@ -478,6 +478,8 @@ pub enum Do {
     Wait(Duration),
     /// Issues with a life of these seconds from [`NOW`].
     IssueFor(i64, i64),
+    /// The same, from now.
+    IssueFrom(i64, i64),
     /// Issues for other names.
     IssueWrong,
     /// Issues, and nothing arrives: the order is dead.
@@ -577,6 +579,9 @@ impl Ca for FakeCa {
             }
             Some(Do::IssueFor(begin, end)) => {
                 Progress::Issued(self.issue(&request, &names, (begin, end)))
+            }
+            Some(Do::IssueFrom(begin, end)) => {
+                Progress::Issued(self.issue(&request, &names, (now + begin, now + end)))
             }
             Some(Do::IssueWrong) => {
                 Progress::Issued(self.issue(&request, &["wrong.example"], life))
