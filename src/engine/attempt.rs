@@ -3,13 +3,14 @@
 
 use std::collections::VecDeque;
 
-use openssl::pkey::PKey;
+use openssl::pkey::{PKey, Private};
 
 use super::budget;
 use super::desk::Desk;
 use super::entry::Entry;
 use super::host::Count;
 use super::schedule::Why;
+use crate::ca::csr::is_of_kind;
 use crate::clock::Time;
 use crate::facts::Serial;
 use crate::keystore::{KeystoreError, Lock, Pending};
@@ -103,21 +104,19 @@ impl Attempt {
 
 /// Whether an issuance of an earlier attempt is gone on with.
 fn is_of_use(pending: &Pending, entry: &Entry) -> bool {
-    let sorted = |names: &[String]| {
-        let mut names = names.to_vec();
-        names.sort();
-        names
-    };
-    let same_names = sorted(&pending.order.names) == sorted(&entry.settings.names);
-    let same_ca = entry.settings.cas.contains(&pending.order.ca);
-    same_names && same_ca
+    // Another host may have asked for more names than ours.
+    let has_names = entry.settings.names.iter().all(|name| pending.order.names.contains(name));
+    let knows_ca = entry.settings.cas.contains(&pending.order.ca);
+    has_names && knows_ca && key(pending).is_some_and(|key| is_of_kind(&key, entry.settings.key))
+}
+
+fn key(pending: &Pending) -> Option<PKey<Private>> {
+    PKey::private_key_from_pem_callback(pending.key_pem.bytes(), |_| Ok(0)).ok()
 }
 
 fn is_stored(pending: &Pending, entry: &Entry) -> bool {
-    entry.bundle.as_ref().is_ok_and(|bundle| {
-        PKey::private_key_from_pem_callback(pending.key_pem.bytes(), |_| Ok(0))
-            .is_ok_and(|key| key.public_eq(&bundle.key))
-    })
+    let stored = entry.bundle.as_ref().ok().map(|bundle| &bundle.key);
+    stored.zip(key(pending)).is_some_and(|(stored, key)| key.public_eq(stored))
 }
 
 /// Whether the CA whose turn it is may be asked; else why not, and until when.
@@ -136,12 +135,17 @@ pub fn may_ask(
         return Ok(());
     }
     let ca = &desk.plan.cas[attempt.ca];
-    match budget::allowed_at(&desk.keystore, &entry.settings.name, ca, &attempt.why, now) {
+    // What lacks names may be due by time as well.
+    let renewal = entry.renewal_at().filter(|_| attempt.why == Why::Names);
+    let why = if renewal.is_some_and(|at| at <= now) { &Why::Renewal } else { &attempt.why };
+    match budget::allowed_at(&desk.keystore, &entry.settings.name, ca, why, now) {
         Ok(at) if at <= now => Ok(()),
-        Ok(at) => Err((
-            format!("budget of {} in {} s is used up", ca.budget.count, ca.budget.window.as_secs()),
-            Some(at),
-        )),
+        Ok(at) => {
+            let half = if attempt.why == Why::Names { "half the " } else { "" };
+            let (count, window) = (ca.budget.count, ca.budget.window.as_secs());
+            let cause = format!("{half}budget of {count} in {window} s is used up");
+            Err((cause, Some(renewal.map_or(at, |renewal| at.min(renewal)))))
+        }
         // Its count is lost: a reason to begin a new one, none to refuse.
         Err(KeystoreError::Damaged { .. }) => Ok(()),
         Err(error) => Err((error.to_string(), None)),
