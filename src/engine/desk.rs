@@ -156,6 +156,16 @@ impl Desk {
 
     /// What went wrong with another certificate says nothing about this one.
     fn forget_failures(&self, entry: &mut Entry, now: Time) {
+        let stored_at = entry.bundle.as_ref().ok().and_then(|b| b.meta.stored_at);
+        self.publish(entry, |news| {
+            // What was noted since then is about this one: another worker knew it before.
+            if news.check_failures > 0 && (stored_at.is_none() || news.noted_at < stored_at) {
+                if news.issue_failures == 0 {
+                    news.last_error = None;
+                }
+                (news.next_check, news.check_failures) = (None, 0);
+            }
+        });
         let why = entry.why_replace(now);
         if why.as_ref().is_some_and(Why::is_bad) {
             return;

@@ -28,8 +28,8 @@ use crate::settings::Check;
 pub struct Proof {
     checked: CheckedChain,
     source: Source,
-    /// Until when it is asked again at once.
-    until: Time,
+    /// Until when it is asked again at once, from the first question on.
+    until: Option<Time>,
     tries: u32,
 }
 
@@ -69,9 +69,7 @@ impl ReplaceJob {
             _ => Source::of(&desk.plan, &settings, Some(&ca.name), &checked.facts),
         };
         let Some(source) = source else { return self.commit(desk, attempt, &checked, Ok(None)) };
-        let since = desk.board().demanded(self.entry);
-        let until = patience(now, since, settings.timeout);
-        let proof = Proof { checked, source, until, tries: 0 };
+        let proof = Proof { checked, source, until: None, tries: 0 };
         self.go_on_proving(attempt, Box::new(proof), Next::Run)
     }
 
@@ -83,6 +81,9 @@ impl ReplaceJob {
         mut attempt: Box<Attempt>,
         mut proof: Box<Proof>,
     ) -> Next {
+        let (now, timeout) = (desk.now(), desk.entry(self.entry).settings.timeout);
+        let since = desk.board().demanded(self.entry);
+        let until = *proof.until.get_or_insert_with(|| patience(now, since, timeout));
         let checked = &proof.checked;
         let answer = desk.ports.responders.ask(&Inquiry {
             certificate: &checked.chain[0],
@@ -90,7 +91,7 @@ impl ReplaceJob {
             issuer: &checked.issuer,
             url: proof.url(),
             ca: proof.source.ca,
-            timeout: proof.until.since(desk.now()).max(SHORTEST),
+            timeout: until.since(now).max(SHORTEST),
         });
         attempt.counts.push(Count::OcspQuery);
         let failure = match answer {
@@ -112,7 +113,7 @@ impl ReplaceJob {
         };
         attempt.counts.push(Count::OcspError);
         let delay = FIRST_DELAY * 2u32.saturating_pow(proof.tries.min(4));
-        if desk.now() + delay < proof.until {
+        if desk.now() + delay < until {
             proof.tries += 1;
             return self.go_on_proving(attempt, proof, Next::Wait(delay));
         }
