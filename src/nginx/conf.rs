@@ -7,8 +7,6 @@ use std::ptr;
 use std::sync::Arc;
 
 use nginx_sys::{
-    NGX_CONF_ANY, NGX_CONF_BLOCK, NGX_CONF_NOARGS, NGX_CONF_TAKE1, NGX_HTTP_LOC_CONF,
-    NGX_HTTP_LOC_CONF_OFFSET, NGX_HTTP_MAIN_CONF, NGX_HTTP_SRV_CONF, NGX_HTTP_SRV_CONF_OFFSET,
     NGX_LOG_EMERG, NGX_LOG_WARN, ngx_array_create, ngx_array_push, ngx_array_t, ngx_command_t,
     ngx_conf_full_name, ngx_conf_parse, ngx_conf_t, ngx_cycle_t, ngx_http_ssl_srv_conf_t,
     ngx_int_t, ngx_pool_t, ngx_shm_zone_t, ngx_str_t, ngx_uint_t,
@@ -20,7 +18,7 @@ use super::worker::Worker;
 use super::{
     NGX_CONF_ERROR, NGX_CONF_OK, NGX_ERROR, NGX_OK, challenge, guard, listens, status, zone,
 };
-use crate::directives::{self, DIRECTIVES, Directive, RawBlock, RawCa, RawMain};
+use crate::directives::{self, RawBlock, RawCa, RawMain};
 use crate::settings::EntrySettings;
 
 /// http{}: one a cycle.
