@@ -97,11 +97,13 @@ fn early_data_survives_the_hold() {
     stage.lab.responder.behave(Behaviour::delayed(LATE));
     let request = b"GET / HTTP/1.1\r\nHost: early.test\r\nConnection: close\r\n\r\n";
 
-    for what in ["at once", "in small records"] {
+    for what in ["at once", "in small records", "while it is held"] {
         let session = client().connect().expect("handshake").session();
         let mut client = client().resume(&session).early_data(request);
-        if what == "in small records" {
-            client = client.records(60);
+        match what {
+            "in small records" => client = client.records(60),
+            "while it is held" => client = client.rest_after(LATE / 2),
+            _ => {}
         }
         let held = stage.monitor.counter("held");
         let mut again = client.connect().unwrap_or_else(|e| panic!("{what}: {e:?}"));

@@ -150,6 +150,12 @@ impl Client {
         self
     }
 
+    /// Sends early data so long after the ClientHello.
+    pub fn rest_after(mut self, pause: Duration) -> Client {
+        self.pace = Pace::Rest(pause);
+        self
+    }
+
     /// Sent before TLS begins, such as a PROXY line.
     pub fn preamble(mut self, bytes: &[u8]) -> Client {
         self.preamble = bytes.into();

@@ -12,6 +12,8 @@ pub enum Pace {
     Bytes(Duration),
     /// Records that carry so many bytes each.
     Records(usize),
+    /// What comes after the ClientHello, such as early data, follows after a pause.
+    Rest(Duration),
 }
 
 /// The socket of a client, slow until [`Paced::hurry`].
@@ -54,6 +56,14 @@ impl Write for Paced {
                 self.tcp.write_all(&split(bytes, size))?;
                 Ok(bytes.len())
             }
+            Pace::Rest(pause) => {
+                self.pace = Pace::AtOnce;
+                let (hello, rest) = bytes.split_at(first_record(bytes));
+                self.tcp.write_all(hello)?;
+                std::thread::sleep(pause);
+                self.tcp.write_all(rest)?;
+                Ok(bytes.len())
+            }
         }
     }
 
@@ -82,12 +92,16 @@ impl Write for Catch {
 /// The first TLS record as several that carry the same bytes (RFC 8446, 5.1); what comes after it,
 /// such as early data, as it is.
 fn split(bytes: &[u8], size: usize) -> Vec<u8> {
-    let (head, rest) = bytes.split_at(HEAD);
-    let length = usize::from(u16::from_be_bytes([head[3], head[4]]));
-    let (content, rest) = rest.split_at(length);
+    let (record, rest) = bytes.split_at(first_record(bytes));
+    let (head, content) = record.split_at(HEAD);
     let piece = |p: &[u8]| [&head[..3], &(p.len() as u16).to_be_bytes(), p].concat();
     let pieces: Vec<u8> = content.chunks(size).flat_map(piece).collect();
     [&pieces, rest].concat()
+}
+
+/// The length of the first TLS record.
+fn first_record(bytes: &[u8]) -> usize {
+    HEAD + usize::from(u16::from_be_bytes([bytes[3], bytes[4]]))
 }
 
 /// Type, version, length.
