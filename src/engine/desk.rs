@@ -126,6 +126,7 @@ impl Desk {
             }
         }
         let first = !std::mem::replace(&mut entry.loaded, true);
+        entry.is_stale = false;
         std::mem::swap(&mut entry.evidence, &mut evidence);
         for (unsaved, der) in std::mem::take(&mut entry.unsaved) {
             self.save_evidence(entry, unsaved, der);
@@ -194,7 +195,7 @@ impl Desk {
             Ok(all) => entry.evidence = all,
             Err(_) => {
                 entry.absorb(evidence.clone(), now);
-                entry.unsaved.push((evidence, der));
+                entry.keep_unsaved(evidence, der, now);
             }
         }
     }

@@ -18,10 +18,12 @@ pub struct Entry {
     pub settings: Arc<EntrySettings>,
     /// Whether the keystore could be read at all: until then nothing is known to be missing.
     pub loaded: bool,
+    /// There is something new that could not be read.
+    pub is_stale: bool,
     pub bundle: Result<Arc<Bundle>, Defect>,
     /// All that the keystore has, also about earlier certificates.
     pub evidence: Vec<Evidence>,
-    /// Verified, but not stored yet because the keystore failed.
+    /// Verified, but not stored yet because the keystore failed; one a certificate and source.
     pub unsaved: Vec<(Evidence, Vec<u8>)>,
     pub has_source: bool,
     pub news: News,
@@ -42,6 +44,7 @@ impl Entry {
             index,
             settings,
             loaded: false,
+            is_stale: false,
             bundle: Err(Defect::Missing),
             evidence: Vec::new(),
             unsaved: Vec::new(),
@@ -173,6 +176,18 @@ impl Entry {
             }
             None => self.evidence.push(new),
         }
+    }
+
+    /// Keeps an answer that could not be stored, instead of another one of which it takes the place.
+    pub fn keep_unsaved(&mut self, new: Evidence, der: Vec<u8>, now: Time) {
+        let same = |e: &Evidence| e.certificate == new.certificate && e.source == new.source;
+        let Some(i) = self.unsaved.iter().position(|(e, _)| same(e)) else {
+            return self.unsaved.push((new, der));
+        };
+        let (old, old_der) = self.unsaved.swap_remove(i);
+        let stands = Evidence::newest(old, new.clone(), now);
+        let der = if stands == new { der } else { old_der };
+        self.unsaved.push((stands, der));
     }
 
     fn own_evidence(&self) -> Vec<Evidence> {
