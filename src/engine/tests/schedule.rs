@@ -155,10 +155,15 @@ fn a_keystore_that_cant_be_read_is_no_reason_to_issue() {
     assert_eq!(worker.decide(None), Decision::Serve);
     assert_eq!((worker.news().last_error, worker.news().next_issue), (None, None));
 
-    // What was loaded still stands.
+    // What was loaded still stands, and is checked.
     std::fs::rename(world.dir(), &moved).unwrap();
+    world.responder.queries();
     world.pass(&mut [&mut worker], s(3700));
     assert_eq!(worker.decide(None), Decision::Serve, "soft");
+    let asked = world.responder.queries().len();
+    assert!((1..=3).contains(&asked), "{asked}");
+    assert_eq!(worker.news().next_check, None, "with an answer");
+    assert_eq!(worker.desk.entry(0).unsaved.len(), 1, "the newest");
     assert_eq!(world.cas[0].orders(), 0);
     std::fs::rename(&moved, world.dir()).unwrap();
 }
