@@ -138,6 +138,9 @@ impl Desk {
         };
         if replaced {
             entry.bundle = loaded.map(Arc::new);
+            if entry.bundle.is_ok() && !entry.is_unwanted() {
+                entry.unwanted = None; // the wish is granted, also for what may be broken later
+            }
         }
         entry.has_source = self.source(entry).is_some();
         let news = self.host.news(entry.index);

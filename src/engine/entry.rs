@@ -32,8 +32,9 @@ pub struct Entry {
     /// A version that was heard of by its number, and when: on NFS `current` may be older for half
     /// a minute.
     pub heard_of: Option<(u64, Time)>,
-    /// The certificate that a person wants replaced (`cert-autofetch renew`).
-    pub unwanted: Option<Fingerprint>,
+    /// The certificate that a person wants replaced (`cert-autofetch renew`); Some(None): one that
+    /// can't be read, or the first.
+    pub unwanted: Option<Option<Fingerprint>>,
     /// The certificate that was told of as having no source.
     pub told_no_source: Option<Fingerprint>,
 }
@@ -118,7 +119,7 @@ impl Entry {
     }
 
     pub fn is_unwanted(&self) -> bool {
-        self.fingerprint().is_some() && self.fingerprint() == self.unwanted.as_ref()
+        self.unwanted.as_ref().is_some_and(|unwanted| unwanted.as_ref() == self.fingerprint())
     }
 
     /// The version that is known to be current.

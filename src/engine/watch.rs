@@ -147,7 +147,7 @@ impl Watch {
             Change::Renew(name) => {
                 let Some(index) = place(name).filter(|_| leads) else { return };
                 let mut entry = desk.entry(index);
-                entry.unwanted = entry.fingerprint().cloned();
+                entry.unwanted = Some(entry.fingerprint().cloned());
                 entry.rests.clear();
                 desk.publish(&mut entry, |news| news.next_issue = None);
             }
