@@ -25,8 +25,15 @@ fn a_revoked_replacement_is_never_served() {
     let refusal = client.connect().expect_err("nothing good");
     assert_eq!((refusal.alert, refusal.chain.len()), (Some(INTERNAL_ERROR), 0), "{refusal:?}");
     assert_eq!((site.issued(), site.stored("a.test").serial()), (2, old.clone()));
-    let failed = site.nginx.wait_log("ISSUE failed", Duration::from_secs(5));
-    assert!(failed.contains("is revoked (keyCompromise)"), "{failed}");
+    site.nginx.wait_log("ISSUE failed", Duration::from_secs(5));
+    let lines = site.lines("a.test");
+    let start = "[warn] ssl_cert_autofetch: \"a.test\": ISSUE failed: ";
+    let failed: Vec<_> = lines.iter().filter_map(|l| l.strip_prefix(start)).collect();
+    let [failed] = failed[..] else { panic!("{lines:#?}") };
+    let (cause, next) = failed.rsplit_once(", next attempt in ").expect(failed);
+    assert!(cause.contains("is revoked (keyCompromise)"), "{cause}");
+    let next = next.strip_suffix(" s").and_then(|s| s.parse::<u32>().ok());
+    assert!(next.is_some_and(|s| (1..60).contains(&s)), "{failed}");
     let entry = site.entry("a.test");
     assert_eq!((&entry["state"], serial(&entry)), (&"refused".into(), old.clone()), "{entry:#}");
 

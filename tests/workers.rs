@@ -199,11 +199,14 @@ fn a_reload_keeps_counters_and_state() {
     assert_eq!((site.issued(), site.counter("held")), (1, 0));
 }
 
-/// Two nginx start at once with nothing in their keystore, and the CA reaches one of them only.
+/// A second nginx comes while the first one waits for its first certificate. The CA reaches the
+/// first one only.
 #[test]
 #[ignore = "needs nginx, the module and pebble: scripts/test.sh"]
 fn two_nginx_share_one_keystore() {
     let site = Plan::server("a.test", "").start_with(|lab, _| lab.pebble.freeze());
+    let pending = || site.stored("a.test").pending_key().is_some();
+    wait_until("an order of the first", ISSUANCE, pending);
     let twin = site.twin(|plan| plan.http = EACH.into());
     site.lab.pebble.thaw();
     let old = site.wait_valid("a.test");

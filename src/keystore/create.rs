@@ -13,6 +13,9 @@ impl Keystore {
     /// `owner` (uid, gid) unless its user has them already. What lies deeper is left alone.
     pub fn create(dir: &Path, owner: Option<(u32, u32)>) -> Result<Keystore, KeystoreError> {
         let owner = owner.map(|(uid, gid)| Owner { uid, gid });
+        if owner.is_some() {
+            refuse_links_of_others(dir)?;
+        }
         let parents: Vec<&Path> = dir.ancestors().skip(1).collect();
         for parent in parents.into_iter().rev().filter(|p| !p.as_os_str().is_empty()) {
             // The mode counts exactly: with umask 077 the workers could not pass.
@@ -47,6 +50,25 @@ impl Keystore {
     }
 }
 
+/// What root gives away must be what the administrator meant: where the workers' user may put a
+/// link into the way, a worker that was broken into would get the folder that it points to.
+fn refuse_links_of_others(dir: &Path) -> Result<(), KeystoreError> {
+    use std::os::unix::fs::MetadataExt;
+    let of_root_alone = |path: &Path| {
+        path.metadata()
+            .is_ok_and(|m| m.uid() == 0 && (m.mode() & 0o022 == 0 || m.mode() & 0o1000 != 0))
+    };
+    for path in dir.ancestors() {
+        let link = path.symlink_metadata().ok().filter(|m| m.file_type().is_symlink());
+        let Some(link) = link else { continue };
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if link.uid() != 0 || !of_root_alone(parent) {
+            return Err(KeystoreError::Link { path: path.to_owned() });
+        }
+    }
+    Ok(())
+}
+
 /// Whether the folder had to be made.
 fn make(path: &Path, mode: Mode) -> Result<bool, KeystoreError> {
     match fs::mkdir(path, mode) {
@@ -73,6 +95,25 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         std::fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn links_of_others_are_not_followed() {
+        if !rustix::process::geteuid().is_root() {
+            return; // only root gives anything away
+        }
+        let temp = tempfile::tempdir().unwrap();
+        let target = temp.path().join("target");
+        std::fs::create_dir(&target).unwrap();
+        let link = temp.path().join("link");
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        let owner = Some((65534, 65534));
+        Keystore::create(&link, owner).unwrap();
+        std::os::unix::fs::lchown(&link, Some(65534), None).unwrap();
+        for dir in [link.clone(), link.join("below")] {
+            let error = Keystore::create(&dir, owner).unwrap_err();
+            assert!(error.to_string().contains("is a symbolic link"), "{error}");
+        }
     }
 
     #[test]

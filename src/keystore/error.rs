@@ -12,6 +12,9 @@ pub enum KeystoreError {
     /// What lies there can't be what we wrote.
     #[error("\"{}\" is damaged: {cause}", path.display())]
     Damaged { path: PathBuf, cause: String },
+    /// Root would follow it wherever somebody else wants.
+    #[error("\"{}\" is a symbolic link that others than root can change", path.display())]
+    Link { path: PathBuf },
     /// Another process held the lock for longer than we wait.
     #[error("\"{}\" is locked by another process", path.display())]
     Busy { path: PathBuf },

@@ -3,7 +3,7 @@
 //! in the middle of a write leaves nothing that others wait for.
 
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nginx_sys::{
     ngx_conf_t, ngx_cycle, ngx_int_t, ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_calloc,
@@ -12,14 +12,16 @@ use nginx_sys::{
 
 use super::conf::MainConf;
 use super::http::Context;
-use super::{NGX_ERROR, NGX_OK, guard, log, ngx_http_ssl_cert_autofetch_module as OURS, worker};
+use super::shared_cell::Cell;
+use super::{NGX_ERROR, NGX_OK, guard, log, ngx_http_ssl_cert_autofetch_module as OURS, process};
 use crate::ca::ChallengeAnswer;
 use crate::clock::{Clock, SystemClock, Time};
 use crate::engine::News;
 
 /// Worker slots with counters of their own; workers beyond share the last one's.
 const SLOTS: usize = 64;
-const CHALLENGES: usize = 128;
+/// Places for answers beside those of all own names at once: other hosts' come here too.
+const SPARE_CHALLENGES: usize = 128;
 
 pub struct Zone {
     /// Length of the keystore's `changes` that somebody here knows of.
@@ -29,8 +31,9 @@ pub struct Zone {
     /// Challenge answers that may be asked for.
     pub challenges_out: AtomicU64,
     counters: [Slot; SLOTS],
-    challenges: [Cell<128>; CHALLENGES],
     entries: usize,
+    challenges: usize,
+    /// Behind it the entries, and behind them the challenges.
     first: [Entry; 0],
 }
 
@@ -76,7 +79,7 @@ impl Counter {
 /// Adds the zone of this cycle. It is never taken over by the next one (`noreuse`): an old worker
 /// can't write into another entry's record. The new one starts with the old one's news, by name.
 pub fn add(cf: *mut ngx_conf_t, main: &mut MainConf) -> Result<(), String> {
-    let size = size_of::<Zone>() + main.entries.len() * size_of::<Entry>();
+    let size = size(main);
     // nginx's slab allocator keeps a record for each page of 4096 bytes, and headers.
     let mut name = ngx_str_t::from_static("ssl_cert_autofetch");
     // SAFETY: valid cf; name is constant; the tag is our module's address.
@@ -97,6 +100,16 @@ pub fn add(cf: *mut ngx_conf_t, main: &mut MainConf) -> Result<(), String> {
     Ok(())
 }
 
+fn size(main: &MainConf) -> usize {
+    size_of::<Zone>()
+        + main.entries.len() * size_of::<Entry>()
+        + challenge_places(main) * size_of::<Cell<128>>()
+}
+
+fn challenge_places(main: &MainConf) -> usize {
+    main.entries.iter().map(|e| e.names.len()).sum::<usize>() + SPARE_CHALLENGES
+}
+
 trait Static {
     fn from_static(text: &'static str) -> Self;
 }
@@ -115,19 +128,19 @@ unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, _old: *mut c_void) -> ngx_i
         // is still the old cycle. The slab gives zeroed memory, and all zeros is a valid Zone.
         unsafe {
             let main = &mut *(*zone).data.cast::<MainConf>();
-            if let Err(text) = worker::prepare(main, old_conf()) {
+            if let Err(text) = process::prepare(main, old_conf()) {
                 log::line(nginx_sys::NGX_LOG_EMERG as ngx_uint_t, &text);
                 return NGX_ERROR;
             }
             let slab = (*zone).shm.addr.cast::<ngx_slab_pool_t>();
-            let size = size_of::<Zone>() + main.entries.len() * size_of::<Entry>();
-            let memory = ngx_slab_calloc(slab, size + 64).cast::<u8>();
+            let memory = ngx_slab_calloc(slab, size(main) + 64).cast::<u8>();
             if memory.is_null() {
                 log::line(nginx_sys::NGX_LOG_EMERG as ngx_uint_t, "no shared memory");
                 return NGX_ERROR;
             }
             let aligned = memory.add(memory.align_offset(64)).cast::<Zone>();
             (*aligned).entries = main.entries.len();
+            (*aligned).challenges = challenge_places(main);
             (*slab).data = aligned.cast();
             if let Some(old) = old_conf() {
                 (*aligned).inherit(main, old);
@@ -169,6 +182,14 @@ impl Zone {
         unsafe { &*self.first.as_ptr().add(index) }
     }
 
+    fn challenges(&self) -> &[Cell<128>] {
+        // SAFETY: init() allocated this many cells behind the entries; both are aligned to 8.
+        unsafe {
+            let behind = self.first.as_ptr().add(self.entries).cast();
+            std::slice::from_raw_parts(behind, self.challenges)
+        }
+    }
+
     fn inherit(&self, main: &MainConf, old_main: &MainConf) {
         let Some(old) = Zone::of(old_main) else { return };
         for (i, entry) in main.entries.iter().enumerate() {
@@ -188,10 +209,10 @@ impl Zone {
         for counter in Counter::ALL {
             self.counters[0].0[counter as usize].store(old.total(counter), Ordering::Relaxed);
         }
-        for (new, old) in self.challenges.iter().zip(&old.challenges) {
+        for (new, old) in self.challenges().iter().zip(old.challenges()) {
             new.update(|bytes| *bytes = old.read());
         }
-        let out = old.challenges.iter().filter(|cell| !cell.is_empty()).count();
+        let out = self.challenges().iter().filter(|cell| !cell.is_empty()).count();
         self.challenges_out.store(out as u64, Ordering::Relaxed);
     }
 
@@ -229,7 +250,7 @@ impl Zone {
             return Err("challenge is too long".into());
         }
         let now = SystemClock.now(); // not nginx's: this is not the event loop
-        for cell in &self.challenges {
+        for cell in self.challenges() {
             let mut taken = false;
             cell.update(|bytes| {
                 let free = match parse_challenge(bytes) {
@@ -246,11 +267,11 @@ impl Zone {
                 return Ok(());
             }
         }
-        Err(format!("more than {CHALLENGES} challenges at a time"))
+        Err(format!("more than {} challenges at a time", self.challenges))
     }
 
     pub fn withdraw_challenge(&self, answer: &ChallengeAnswer) {
-        for cell in &self.challenges {
+        for cell in self.challenges() {
             cell.update(|bytes| {
                 if parse_challenge(bytes).is_some_and(|(_, other)| other == *answer) {
                     self.note_challenge(false, true);
@@ -265,7 +286,7 @@ impl Zone {
         if self.challenges_out.load(Ordering::Relaxed) == 0 {
             return;
         }
-        for cell in self.challenges.iter().filter(|cell| !cell.is_empty()) {
+        for cell in self.challenges().iter().filter(|cell| !cell.is_empty()) {
             if parse_challenge(&cell.read()).is_none_or(|(expires, _)| expires < now) {
                 cell.update(|bytes| {
                     if parse_challenge(bytes).is_none_or(|(expires, _)| expires < now) {
@@ -295,7 +316,7 @@ impl Zone {
         if self.challenges_out.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        let live = self.challenges.iter().filter_map(|cell| parse_challenge(&cell.read()));
+        let live = self.challenges().iter().filter_map(|cell| parse_challenge(&cell.read()));
         live.filter(|(expires, _)| now <= *expires).map(|(_, a)| a).find(is_it)
     }
 }
@@ -338,93 +359,4 @@ fn own_pid() -> i32 {
 fn is_alive(pid: i32) -> bool {
     // SAFETY: signal 0 only asks.
     unsafe { libc::kill(pid, 0) == 0 || *libc::__errno_location() != libc::ESRCH }
-}
-
-/// Bytes that are read whole or not at all: a sequence lock over words. Writers of a moment take
-/// turns; one that was killed in its turn is passed over.
-pub struct Cell<const WORDS: usize> {
-    /// Odd while somebody writes.
-    sequence: AtomicU64,
-    length: AtomicU64,
-    words: [AtomicU64; WORDS],
-}
-
-impl<const WORDS: usize> Cell<WORDS> {
-    pub const CAPACITY: usize = WORDS * 8;
-    /// A write takes a microsecond; a writer that takes this many tries of others is dead.
-    const PATIENCE: u32 = 200_000;
-    /// A reader does not wait for one that is dead.
-    const GLANCES: u32 = 2_000;
-
-    pub fn is_empty(&self) -> bool {
-        self.length.load(Ordering::Relaxed) == 0
-    }
-
-    pub fn read(&self) -> Vec<u8> {
-        for _ in 0..Self::GLANCES {
-            let before = self.sequence.load(Ordering::Acquire);
-            if before & 1 == 0 {
-                let bytes = self.copy();
-                fence(Ordering::Acquire);
-                if self.sequence.load(Ordering::Relaxed) == before {
-                    return bytes;
-                }
-            }
-            std::hint::spin_loop();
-        }
-        Vec::new()
-    }
-
-    /// Changes the bytes; what is longer than the capacity is not taken.
-    pub fn update(&self, change: impl FnOnce(&mut Vec<u8>)) {
-        let turn = self.lock();
-        let mut bytes = self.copy();
-        change(&mut bytes);
-        // Passed over while asleep: the turn is another's now.
-        let is_ours = self.sequence.load(Ordering::Acquire) == turn;
-        if is_ours && bytes.len() <= Self::CAPACITY {
-            for (place, chunk) in self.words.iter().zip(bytes.chunks(8)) {
-                let mut word = [0; 8];
-                word[..chunk.len()].copy_from_slice(chunk);
-                place.store(u64::from_ne_bytes(word), Ordering::Relaxed);
-            }
-            self.length.store(bytes.len() as u64, Ordering::Relaxed);
-        }
-        let (done, relaxed) = (Ordering::Release, Ordering::Relaxed);
-        let _ = self.sequence.compare_exchange(turn, turn + 1, done, relaxed);
-    }
-
-    /// Returns the odd number of our turn.
-    fn lock(&self) -> u64 {
-        let mut tries = 0;
-        loop {
-            let seen = self.sequence.load(Ordering::Relaxed);
-            tries += 1;
-            let ours = match seen & 1 {
-                0 => seen + 1,
-                _ if tries > Self::PATIENCE => seen + 2,
-                _ => {
-                    std::hint::spin_loop();
-                    continue;
-                }
-            };
-            if self
-                .sequence
-                .compare_exchange(seen, ours, Ordering::Acquire, Ordering::Relaxed)
-                .is_ok()
-            {
-                fence(Ordering::Release);
-                return ours;
-            }
-        }
-    }
-
-    fn copy(&self) -> Vec<u8> {
-        let length = (self.length.load(Ordering::Relaxed) as usize).min(Self::CAPACITY);
-        let words = self.words.iter().take(length.div_ceil(8));
-        let mut bytes: Vec<u8> =
-            words.flat_map(|w| w.load(Ordering::Relaxed).to_ne_bytes()).collect();
-        bytes.truncate(length);
-        bytes
-    }
 }

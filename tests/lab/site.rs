@@ -10,7 +10,7 @@ use openssl::pkey::{PKey, Private};
 use openssl::x509::X509;
 use serde_json::Value;
 
-use super::http::Http;
+use super::monitor::Monitor;
 use super::pki::{Identity, serial_hex};
 use super::process::wait_for;
 use super::{Config, Lab, Nginx, Port, Settings};
@@ -56,6 +56,7 @@ impl Drop for Witness {
 
 /// A second nginx on a site's keystore.
 pub struct Twin {
+    _witness: Witness,
     pub nginx: Nginx,
     pub tls_port: Port,
     _plain: Port,
@@ -142,30 +143,32 @@ impl Site {
         {
             http = http.replace(&ours.addr().to_string(), &its.addr().to_string());
         }
-        Twin { nginx: Config::new().http(http).start(), tls_port, _plain: plain, _status: status }
+        let config = Config::new().http(http);
+        let witness = Witness(config.dir().join("error.log"));
+        let nginx = config.start();
+        Twin { _witness: witness, nginx, tls_port, _plain: plain, _status: status }
     }
 
     /// The whole status; None while nginx does not answer.
     pub fn try_status(&self) -> Option<Value> {
-        let answer = Http::plain().get(&format!("http://{}/status", self.status_port.addr()));
-        answer.ok().map(|a| a.json()).filter(|v| v.is_object())
+        self.monitor().try_status()
     }
 
     pub fn status(&self) -> Value {
-        wait_for("the status", Duration::from_secs(10), || self.try_status())
+        self.monitor().status()
     }
 
     /// The status of one entry.
     pub fn entry(&self, name: &str) -> Value {
-        self.status()["entries"]
-            .as_array()
-            .and_then(|all| all.iter().find(|e| e["name"] == name).cloned())
-            .unwrap_or_else(|| panic!("no entry {name:?}"))
+        self.monitor().entry(name)
     }
 
     pub fn counter(&self, name: &str) -> u64 {
-        let status = self.status();
-        status["counters"][name].as_u64().unwrap_or_else(|| panic!("no counter {name:?}: {status}"))
+        self.monitor().counter(name)
+    }
+
+    fn monitor(&self) -> Monitor {
+        Monitor::at(&self.status_port)
     }
 
     /// The entry, as soon as it is what is wanted.
