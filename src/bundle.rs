@@ -33,6 +33,9 @@ pub struct Meta {
     pub stored_at: Option<Time>,
     /// What it replaced before its time.
     pub replaced: Option<Replaced>,
+    /// It and so many before it had hardly any life left when they came; 0: it had.
+    #[serde(default)]
+    pub short_lived: u32,
 }
 
 /// One replacement, as the status shows it.

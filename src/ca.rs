@@ -33,6 +33,9 @@ pub struct Order {
     /// PKCS#10, DER.
     #[serde(with = "base64_der")]
     pub csr: Vec<u8>,
+    /// The CA has taken the request: what it makes of it counts, whether it arrives or not.
+    #[serde(default)]
+    pub accepted: bool,
     /// What the CA's protocol has to remember: its own business.
     #[serde(default)]
     pub state: serde_json::Value,

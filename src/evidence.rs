@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Time;
+use crate::clock::{SKEW, Time};
 use crate::facts::{Fingerprint, Serial};
 
 /// One verified answer about one certificate. Unverified answers never become a value of this type.
@@ -100,6 +100,12 @@ impl Evidence {
         self.next_update.map_or(by_age, |next| by_age.min(next))
     }
 
+    /// Whether it is there at all: one of the future was asked for before the clock was set back,
+    /// and nobody knows how long ago that is. A revocation stands all the same.
+    pub fn counts_at(&self, now: Time) -> bool {
+        self.is_revoked() || self.checked_at <= now + SKEW
+    }
+
     pub fn is_revoked(&self) -> bool {
         matches!(self.status, Status::Revoked { .. })
     }
@@ -113,7 +119,12 @@ impl Evidence {
     ///
     /// Of two goods the newer stands, asked for when the later one was: behind one URL there may
     /// be several responders of which one lags, and what it says is current and good as well.
-    pub fn newest(old: Evidence, new: Evidence) -> Evidence {
+    ///
+    /// What does not count at `now` never stands in the way of what does.
+    pub fn newest(old: Evidence, new: Evidence, now: Time) -> Evidence {
+        if old.counts_at(now) != new.counts_at(now) {
+            return if old.counts_at(now) { old } else { new };
+        }
         let both_good = old.status == Status::Good && new.status == Status::Good;
         let asked = old.checked_at.max(new.checked_at);
         let stands = Evidence::that_stands(old, new);
@@ -148,6 +159,8 @@ impl Evidence {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: Time = Time::from_secs(1000);
 
     /// thisUpdate and checked_at in seconds.
     fn evidence(status: &Status, this_update: i64, checked_at: i64) -> Evidence {
@@ -195,7 +208,7 @@ mod tests {
             let winner = evidence(winner.0, winner.1, winner.2);
             let loser = evidence(loser.0, loser.1, loser.2);
             for (old, new) in [(&winner, &loser), (&loser, &winner)] {
-                let stands = Evidence::newest(old.clone(), new.clone());
+                let stands = Evidence::newest(old.clone(), new.clone(), NOW);
                 assert_eq!(stands, winner, "old {old:?} new {new:?}");
             }
         }
@@ -205,11 +218,32 @@ mod tests {
     fn a_lagging_responder_is_proof_too() {
         let good = |this_update, checked_at| evidence(&Status::Good, this_update, checked_at);
         for (old, new) in [(good(20, 20), good(10, 30)), (good(10, 30), good(20, 20))] {
-            assert_eq!(Evidence::newest(old, new), good(20, 30));
+            assert_eq!(Evidence::newest(old, new, NOW), good(20, 30));
         }
         // But it lifts no hold that is newer.
         let hold = evidence(&revoked(Reason::CertificateHold), 20, 20);
-        assert_eq!(Evidence::newest(hold.clone(), good(10, 30)), hold);
+        assert_eq!(Evidence::newest(hold.clone(), good(10, 30), NOW), hold);
+    }
+
+    #[test]
+    fn answers_of_the_future_are_nobodys_proof() {
+        let far = NOW.secs() + 301;
+        let (good, gone) = (Status::Good, revoked(Reason::KeyCompromise));
+        let hold = revoked(Reason::CertificateHold);
+        // The winner first.
+        for (winner, loser) in [
+            ((&good, 10), (&good, far)),
+            ((&Status::Unknown, 10), (&good, far)),
+            ((&hold, 10), (&good, far)),
+            ((&gone, far), (&good, 10)),
+            ((&good, far - 1), (&good, 10)), // within the skew
+        ] {
+            let winner = evidence(winner.0, winner.1, winner.1);
+            let loser = evidence(loser.0, loser.1, loser.1);
+            for (old, new) in [(&winner, &loser), (&loser, &winner)] {
+                assert_eq!(Evidence::newest(old.clone(), new.clone(), NOW), winner, "{loser:?}");
+            }
+        }
     }
 
     #[test]

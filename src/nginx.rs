@@ -7,6 +7,7 @@
 //! live objects; every `extern "C"` function catches panics; nothing blocks.
 
 mod challenge;
+mod commands;
 mod conf;
 mod gate;
 mod hello;
@@ -16,7 +17,10 @@ mod http;
 mod listens;
 mod log;
 mod placeholder;
+mod process;
+mod servers;
 mod sessions;
+mod shared_cell;
 mod status;
 mod swap;
 mod worker;
@@ -60,14 +64,14 @@ pub static mut ngx_http_ssl_cert_autofetch_module: ngx_module_t = ngx_module_t {
     version: nginx_version as ngx_uint_t,
     signature: NGX_RS_MODULE_SIGNATURE.as_ptr(),
     ctx: &raw const HTTP_MODULE as *mut c_void,
-    commands: conf::COMMANDS.as_ptr().cast_mut(),
+    commands: commands::COMMANDS.as_ptr().cast_mut(),
     type_: NGX_HTTP_MODULE as ngx_uint_t,
     init_master: None,
     init_module: None,
-    init_process: Some(worker::init_process),
+    init_process: Some(process::init_process),
     init_thread: None,
     exit_thread: None,
-    exit_process: Some(worker::exit_process),
+    exit_process: Some(process::exit_process),
     exit_master: None,
     spare_hook0: 0,
     spare_hook1: 0,

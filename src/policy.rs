@@ -202,12 +202,12 @@ fn has_fresh_proof(
         .evidence
         .iter()
         .filter(good)
-        // An answer of the future was asked for before the clock was set back.
+        .filter(|e| e.counts_at(now))
         .any(|e| is_fresh(e, now, settings.check_interval) || answered(e))
 }
 
 fn is_fresh(evidence: &Evidence, now: Time, interval: Duration) -> bool {
-    evidence.checked_at <= now + SKEW && now < evidence.fresh_until(interval)
+    evidence.counts_at(now) && now < evidence.fresh_until(interval)
 }
 
 /// When evidence is asked for again without a client: at `share` (0.5 to 0.8) of its freshness.
@@ -473,6 +473,10 @@ mod tests {
             let asker = Asker { name: None, waited_for };
             assert_eq!(decide(NOW, &standing, &settings, asker), want, "{waited_for:?}");
         }
+        // But not when it was asked for before the clock was set back.
+        let asker = Asker { name: None, waited_for: Some(NOW - HOUR) };
+        let got = decide(NOW - HOUR, &standing, &settings, asker);
+        assert_eq!(got, Decision::Refuse(Refusal::NoProof));
     }
 
     /// Until due_at() nobody needs to be asked: decide() says Serve for every name till then.

@@ -242,7 +242,16 @@ impl World {
         let names: Vec<String> = names.iter().map(|n| n.to_string()).collect();
         let key = new_key(kind).unwrap();
         let csr = csr(&key, &names).unwrap();
-        (key, Order { ca: "corp".into(), names, csr, state: serde_json::Value::Null })
+        (
+            key,
+            Order {
+                ca: "corp".into(),
+                names,
+                csr,
+                accepted: false,
+                state: serde_json::Value::Null,
+            },
+        )
     }
 
     fn issue(&self, ca: &AcmeCa, order: &mut Order) -> Result<Vec<X509>, IssueError> {

@@ -96,9 +96,8 @@ fn workers_without_privileges() {
     check_owned(&keystore, owner());
     check_modes(&keystore);
 
-    let current = keystore.join("certs/a.test/current");
-    let read = |file| fs::read(current.join(file)).expect("a stored certificate");
-    lab.pebble.revoke(&read("fullchain.pem"), &read("privkey.pem"), None).expect("revoked");
+    let stored = Stored::of(&keystore, "a.test");
+    lab.pebble.revoke(&stored.chain_pem(), &stored.key_pem(), None).expect("revoked");
     let new = lab.client("a.test").connect().expect("handshake").serial;
     assert_ne!(new, old);
     nginx.reload();
@@ -119,9 +118,7 @@ fn a_relative_keystore_is_below_the_prefix() {
     let body = Stage::body(&lab, Path::new("deep/keystore"), &server);
     let _nginx = config.http(body).start();
     let serial = Monitor::at(&lab.http_port).wait_valid("a.test");
-    let pem = fs::read(keystore.join("certs/a.test/current/fullchain.pem")).expect("a chain");
-    let leaf = openssl::x509::X509::from_pem(&pem).expect("a certificate");
-    assert_eq!(pki::serial_hex(&leaf), serial);
+    assert_eq!(Stored::of(&keystore, "a.test").serial(), serial);
 }
 
 /// What can't be a keystore stops nginx, in words.

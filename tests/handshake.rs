@@ -115,35 +115,6 @@ fn early_data_survives_the_hold() {
     }
 }
 
-/// OpenSSL asks nobody for a certificate when it resumes: a refusal has to come all the same.
-#[test]
-#[ignore = "needs nginx, the module and pebble: scripts/test.sh"]
-fn resumed_sessions_are_refused_too() {
-    let lab = Stage::trusting_lab();
-    let tls = lab.tls_port.addr();
-    let server = |name: &str| format!("server {{ listen {tls} ssl; server_name {name}; }}\n");
-    let names = ["tls12.test", "tls13.test"];
-    let servers = names.map(server).concat();
-    let lines = "ssl_cert_autofetch_check hard; ssl_cert_autofetch_check_interval 0;\n\
-                 ssl_session_cache shared:TLS:1m;";
-    let stage = Stage::start(lab, Config::new(), &format!("{lines}\n{servers}"));
-    for (name, client) in names.map(|n| (n, stage.lab.client(n))) {
-        let client = if name == "tls12.test" { client.tls12() } else { client.tls13() };
-        let serial = stage.monitor.wait_valid(name);
-        let session = client.connect().expect("handshake").session();
-        let resumed = client.clone().resume(&session).connect().expect("handshake");
-        assert!(resumed.resumed, "{name}");
-
-        stage.lab.responder.behave_for(&serial, Behaviour::result(ResultCode::InternalError));
-        // Held and refused, then refused at once.
-        for _ in 0..2 {
-            let refused = client.clone().resume(&session).connect().expect_err("no proof");
-            assert_eq!(refused.alert, Some(INTERNAL_ERROR), "{name}: {refused:?}");
-        }
-    }
-    assert_eq!(stage.monitor.counter("refused"), 4);
-}
-
 /// What is no ClientHello is answered as by an nginx without the module, to the byte.
 #[test]
 #[ignore = "needs nginx, the module and pebble: scripts/test.sh"]

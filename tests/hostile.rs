@@ -266,27 +266,6 @@ fn a_lying_ca_gets_nothing_served() {
     stage.nginx.check_log();
 }
 
-/// A replacement that is revoked itself is no replacement.
-#[test]
-#[ignore = "needs nginx and the module: scripts/test.sh"]
-fn a_revoked_replacement_is_not_served() {
-    let liar = Liar::start();
-    let tls = Port::reserve();
-    let server = format!("server {{ listen {} ssl; server_name a.test; }}", tls.addr());
-    let lines = "ssl_cert_autofetch_check_interval 0;";
-    let stage = Hostile::start(liar, tls, &format!("{lines}\n{server}"));
-    let old = stage.monitor.wait_valid("a.test");
-    stage.liar.responder.behave(Behaviour::revoked(Some(4)));
-    let refused = stage.client("a.test").connect();
-    stage.check_refused("revoked at once", refused);
-    stage.check_failure("revoked at once", "a.test", &old, "ISSUE", "revoked", 12);
-    stage.liar.responder.behave_well();
-    stage.liar.responder.set_status(&old, Status::Revoked { reason: None, at: clock::now() });
-    let new = stage.monitor.wait_valid("a.test");
-    assert_ne!(new, old);
-    assert_eq!(stage.client("a.test").connect().expect("handshake").serial, new);
-}
-
 /// nginx between a lying CA and its clients.
 struct Hostile {
     liar: Liar,

@@ -23,6 +23,18 @@ pub fn new_key(kind: KeyType) -> Result<PKey<Private>, ErrorStack> {
     }
 }
 
+/// Whether [`new_key`] would make such a key.
+pub fn is_of_kind(key: &PKeyRef<Private>, kind: KeyType) -> bool {
+    let of_kind = match kind {
+        KeyType::Ecdsa256 => (Id::EC, 256),
+        KeyType::Ecdsa384 => (Id::EC, 384),
+        KeyType::Rsa2048 => (Id::RSA, 2048),
+        KeyType::Rsa3072 => (Id::RSA, 3072),
+        KeyType::Rsa4096 => (Id::RSA, 4096),
+    };
+    (key.id(), key.bits()) == of_kind
+}
+
 /// A request, in DER, for a certificate with `names` as its dNSNames.
 pub fn csr(key: &PKeyRef<Private>, names: &[String]) -> Result<Vec<u8>, ErrorStack> {
     let mut request = X509ReqBuilder::new()?;

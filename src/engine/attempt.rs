@@ -3,13 +3,14 @@
 
 use std::collections::VecDeque;
 
-use openssl::pkey::PKey;
+use openssl::pkey::{PKey, Private};
 
 use super::budget;
 use super::desk::Desk;
 use super::entry::Entry;
 use super::host::Count;
 use super::schedule::Why;
+use crate::ca::csr::is_of_kind;
 use crate::clock::Time;
 use crate::facts::Serial;
 use crate::keystore::{KeystoreError, Lock, Pending};
@@ -26,7 +27,7 @@ pub struct Attempt {
     /// Those that are still to be tried.
     pub cas: VecDeque<usize>,
     pub ca: usize,
-    /// The issuance at this CA.
+    /// What lies in the keystore: the issuance at this CA, or at another one until it makes way.
     pub pending: Option<Pending>,
     /// It is an earlier attempt's.
     pub taken_up: bool,
@@ -50,18 +51,25 @@ impl Attempt {
         why: Why,
         now: Time,
     ) -> Result<Attempt, KeystoreError> {
-        let pending = match desk.keystore.pending(&entry.settings.name) {
-            Ok(pending) => pending.filter(|p| is_of_use(p, entry)),
+        let left = match desk.keystore.pending(&entry.settings.name) {
+            // Stored already: the crash came before it was cleared.
+            Ok(pending) => pending.filter(|p| !is_stored(p, entry)),
             Err(KeystoreError::Damaged { .. }) => None,
             Err(error) => return Err(error),
         };
+        let (pending, useless) = match left {
+            Some(pending) if is_of_use(&pending, entry) => (Some(pending), None),
+            useless => (None, useless),
+        };
         if pending.is_none() {
+            useless.iter().for_each(|p| write_off(desk, &lock, p));
             desk.keystore.clear_pending(&lock)?;
         }
         let place = |name: &String| desk.plan.cas.iter().position(|c| c.name == *name);
         let mut cas: VecDeque<usize> = entry.settings.cas.iter().filter_map(place).collect();
-        // A delivered chain comes first whoever delivered it: nothing is issued while one waits.
-        if let Some(pending) = pending.as_ref().filter(|p| p.chain.is_some()) {
+        // An order that is under way comes first, whoever has it: nothing is issued while a chain
+        // waits, and an order that was left in favour of another CA would never be taken up.
+        if let Some(pending) = &pending {
             if let Some(i) = cas.iter().position(|c| desk.plan.cas[*c].name == pending.order.ca) {
                 let first = cas.remove(i);
                 first.into_iter().for_each(|ca| cas.push_front(ca));
@@ -87,23 +95,28 @@ impl Attempt {
             counts: Vec::new(),
         })
     }
+
+    /// The issuance that is under way at the CA whose turn it is.
+    pub fn under_way(&self, desk: &Desk) -> Option<&Pending> {
+        self.pending.as_ref().filter(|p| p.order.ca == desk.plan.cas[self.ca].name)
+    }
 }
 
 /// Whether an issuance of an earlier attempt is gone on with.
 fn is_of_use(pending: &Pending, entry: &Entry) -> bool {
-    let sorted = |names: &[String]| {
-        let mut names = names.to_vec();
-        names.sort();
-        names
-    };
-    let same_names = sorted(&pending.order.names) == sorted(&entry.settings.names);
-    let same_ca = entry.settings.cas.contains(&pending.order.ca);
-    // Stored already: the crash came before it was cleared.
-    let is_stored = entry.bundle.as_ref().is_ok_and(|bundle| {
-        PKey::private_key_from_pem_callback(pending.key_pem.bytes(), |_| Ok(0))
-            .is_ok_and(|key| key.public_eq(&bundle.key))
-    });
-    same_names && same_ca && !is_stored
+    // Another host may have asked for more names than ours.
+    let has_names = entry.settings.names.iter().all(|name| pending.order.names.contains(name));
+    let knows_ca = entry.settings.cas.contains(&pending.order.ca);
+    has_names && knows_ca && key(pending).is_some_and(|key| is_of_kind(&key, entry.settings.key))
+}
+
+fn key(pending: &Pending) -> Option<PKey<Private>> {
+    PKey::private_key_from_pem_callback(pending.key_pem.bytes(), |_| Ok(0)).ok()
+}
+
+fn is_stored(pending: &Pending, entry: &Entry) -> bool {
+    let stored = entry.bundle.as_ref().ok().map(|bundle| &bundle.key);
+    stored.zip(key(pending)).is_some_and(|(stored, key)| key.public_eq(stored))
 }
 
 /// Whether the CA whose turn it is may be asked; else why not, and until when.
@@ -117,28 +130,44 @@ pub fn may_ask(
     if let Some((_, until)) = resting {
         return Err((format!("wants to be left alone until {until}"), Some(*until)));
     }
-    // A person's wish is never refused, and an order that is under way was counted when it was new.
-    if !attempt.why.is_budgeted() || entry.is_unwanted() || attempt.pending.is_some() {
+    // A person's wish is never refused, and an order that is under way was allowed when it was new.
+    if entry.is_unwanted() || attempt.under_way(desk).is_some() {
         return Ok(());
     }
     let ca = &desk.plan.cas[attempt.ca];
-    match budget::allowed_at(&desk.keystore, &entry.settings.name, ca, now) {
+    // What lacks names may be due by time as well.
+    let renewal = entry.renewal_at().filter(|_| attempt.why == Why::Names);
+    let why = if renewal.is_some_and(|at| at <= now) { &Why::Renewal } else { &attempt.why };
+    match budget::allowed_at(&desk.keystore, &entry.settings.name, ca, why, now) {
         Ok(at) if at <= now => Ok(()),
-        Ok(at) => Err((
-            format!("budget of {} in {} s is used up", ca.budget.count, ca.budget.window.as_secs()),
-            Some(at),
-        )),
+        Ok(at) => {
+            let half = if attempt.why == Why::Names { "half the " } else { "" };
+            let (count, window) = (ca.budget.count, ca.budget.window.as_secs());
+            let cause = format!("{half}budget of {count} in {window} s is used up");
+            Err((cause, Some(renewal.map_or(at, |renewal| at.min(renewal)))))
+        }
         // Its count is lost: a reason to begin a new one, none to refuse.
         Err(KeystoreError::Damaged { .. }) => Ok(()),
         Err(error) => Err((error.to_string(), None)),
     }
 }
 
-/// Counts what the CA delivered, whatever becomes of it: it is the CA that the budget spares.
-pub fn note_issuance(desk: &Desk, attempt: &Attempt) {
-    if attempt.why.is_budgeted() {
-        let ca = &desk.plan.cas[attempt.ca].name;
-        // A full disk must not keep a replacement from being served.
-        let _ = desk.keystore.record_issuance(&attempt.lock, ca, desk.now());
+/// Counts what the CA delivered, before it is stored: a crash in between counts it twice.
+pub fn note_issuance(desk: &Desk, attempt: &Attempt, pending: &mut Pending) {
+    if attempt.why.is_budgeted() && !pending.counted {
+        pending.counted = record(desk, &attempt.lock, pending, false);
     }
+}
+
+/// Counts what will never be served, whyever it was asked for and whether it arrived or not: it is
+/// the CA that the budget spares.
+pub fn write_off(desk: &Desk, lock: &Lock, pending: &Pending) {
+    if pending.order.accepted && !pending.counted {
+        record(desk, lock, pending, true);
+    }
+}
+
+fn record(desk: &Desk, lock: &Lock, pending: &Pending, wasted: bool) -> bool {
+    // A full disk must not keep a replacement from being served.
+    desk.keystore.record_issuance(lock, &pending.order.ca, desk.now(), wasted).is_ok()
 }

@@ -98,7 +98,11 @@ impl<J> Board<J> {
             return None;
         }
         self.ring(now);
-        let position = self.ready.iter().position(|key| self.may_run(key))?;
+        // What handshakes wait for comes first: a thousand renewals may stand before it.
+        let is_waited_for = |key: &Key| self.demands.contains_key(&key.0) && self.may_run(key);
+        let waited_for = self.ready.iter().position(is_waited_for);
+        let position =
+            waited_for.or_else(|| self.ready.iter().position(|key| self.may_run(key)))?;
         let key = self.ready.remove(position)?;
         match self.seats.remove(&key) {
             Some(Seat::Ready(job, host)) => {
@@ -249,6 +253,17 @@ mod tests {
         board.end((1, Lane::Check));
         board.end((2, Lane::Check));
         assert_eq!(board.pick(t(9)).map(|(_, j)| j), Some(0));
+    }
+
+    #[test]
+    fn what_is_waited_for_comes_first() {
+        let mut board = Board::default();
+        for entry in 0..4 {
+            board.begin((entry, Lane::Check), entry, host("slow"));
+        }
+        board.demand(2, t(0));
+        let picked: Vec<usize> = std::iter::from_fn(|| board.pick(t(0)).map(|(_, j)| j)).collect();
+        assert_eq!(picked, [2, 0], "two at a time all the same");
     }
 
     #[test]

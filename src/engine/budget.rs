@@ -1,10 +1,15 @@
 //! The budget: replacements that are not due by time, per entry and CA, counted in the keystore's
-//! ledger so that neither restarts nor other hosts widen it.
+//! ledger so that neither restarts nor other hosts widen it. What is due by time is refused only
+//! after as many issuances of which nothing could be served: the next one would be like them.
+//! Names that are lacking get half of it: two hosts with different names on one keystore must
+//! leave something for a revocation.
 
 use std::time::Duration;
 
+use super::schedule::Why;
 use crate::clock::Time;
 use crate::keystore::{Keystore, KeystoreError};
+use crate::policy::Badness;
 use crate::settings::{CaSettings, EntryName};
 
 /// When the CA may be asked for one more: `now`, or a later time.
@@ -12,10 +17,16 @@ pub fn allowed_at(
     keystore: &Keystore,
     name: &EntryName,
     ca: &CaSettings,
+    why: &Why,
     now: Time,
 ) -> Result<Time, KeystoreError> {
     let (count, window) = (ca.budget.count as usize, ca.budget.window);
-    let is_full = |since| Ok(keystore.issued_since(name, &ca.name, since)? >= count);
+    let (count, wasted) = match why {
+        Why::Names | Why::Bad(Badness::Names) => ((count / 2).max(1).min(count), false),
+        why if why.is_budgeted() => (count, false),
+        _ => (count.max(1), true),
+    };
+    let is_full = |since| Ok(keystore.issued_since(name, &ca.name, since, wasted)? >= count);
     let (mut full, mut free) = (now - window, now + Duration::from_secs(1));
     if !is_full(full)? {
         return Ok(now);

@@ -9,7 +9,7 @@ use super::backoff;
 use super::desk::{Desk, brief, is_good};
 use super::entry::Entry;
 use super::host::{Count, Working};
-use super::job::{Claim, End, Next, patience};
+use super::job::{Claim, End, MINIMUM, Next, patience};
 use super::ports::{Answer, Inquiry, NoAnswer};
 use super::replace;
 use super::schedule::Why;
@@ -35,14 +35,13 @@ enum State {
 }
 
 struct Asking {
-    _claim: Claim,
+    claim: Claim,
     bundle: std::sync::Arc<Bundle>,
     issuer: X509,
     ca: usize,
     urls: VecDeque<String>,
-    deadline: Time,
-    /// When the first query went out.
-    asked: Option<Time>,
+    /// When the first query went out, and until when answers are waited for.
+    asked: Option<(Time, Time)>,
     failure: Option<NoAnswer>,
 }
 
@@ -81,7 +80,7 @@ impl CheckJob {
         }
         let deadline = patience(now, since, entry.settings.timeout);
         let Some(claim) = Claim::take(desk, self.entry, now, deadline) else {
-            self.proven_before.get_or_insert(entry.proven_at());
+            self.proven_before.get_or_insert(entry.proven_at(now));
             let until = *self.patience.get_or_insert(deadline);
             return match until <= now {
                 true => Next::Done(End::Idle { since }),
@@ -92,7 +91,7 @@ impl CheckJob {
         if let Some(next) = self.settle_without_asking(desk, &mut entry, now, since) {
             return next;
         }
-        match Asking::new(desk, &entry, claim, deadline) {
+        match Asking::new(desk, &entry, claim) {
             Ok(asking) => {
                 if since.is_some() {
                     desk.publish(&mut entry, |news| news.working = Some(Working::Checking));
@@ -127,7 +126,7 @@ impl CheckJob {
         match self.need(entry, now, since) {
             Need::Ask => None,
             Need::Replace => Some(Next::Done(End::HandOver)),
-            Need::Nothing => Some(after(entry, now, since, self.idle(entry, since))),
+            Need::Nothing => Some(after(entry, now, since, self.idle(entry, now, since))),
         }
     }
 
@@ -137,7 +136,7 @@ impl CheckJob {
         }
         // An answer counts that was asked for after the demand, or by the worker that this job
         // has waited for: its query is shared.
-        let proven = entry.proven_at();
+        let proven = entry.proven_at(now);
         let is_shared = self.proven_before.is_some_and(|before| proven > before);
         // What is only to be renewed in time is not waited for.
         let asks = match since {
@@ -147,8 +146,8 @@ impl CheckJob {
         if asks { Need::Ask } else { Need::Nothing }
     }
 
-    fn idle(&self, entry: &Entry, since: Option<Time>) -> End {
-        let proven = entry.proven_at();
+    fn idle(&self, entry: &Entry, now: Time, since: Option<Time>) -> End {
+        let proven = entry.proven_at(now);
         match self.proven_before {
             Some(before) if proven > before => proven.map_or(End::Idle { since }, End::Asked),
             _ => End::Idle { since },
@@ -158,7 +157,18 @@ impl CheckJob {
     /// One question to one responder.
     fn ask(&mut self, desk: &Desk, mut asking: Asking) -> Next {
         let now = desk.now();
-        let asked = *asking.asked.get_or_insert(now);
+        let (asked, deadline) = match asking.asked {
+            Some(asked) => asked,
+            None => {
+                // It may have stood in a queue until now, which is not the responder's fault.
+                let timeout = desk.entry(self.entry).settings.timeout;
+                let deadline = patience(now, desk.board().demanded(self.entry), timeout);
+                if !asking.claim.prolong(now, deadline) {
+                    return Next::Run; // to look, as another worker asks by now
+                }
+                *asking.asked.insert((now, deadline))
+            }
+        };
         let Some(url) = asking.urls.pop_front() else {
             return Next::Done(End::Asked(asked)); // a source has at least one
         };
@@ -170,9 +180,21 @@ impl CheckJob {
             issuer: &asking.issuer,
             url: &url,
             ca: asking.ca,
-            timeout: asking.deadline.since(now) / turns,
+            timeout: (deadline.since(now) / turns).max(MINIMUM),
         });
         let now = desk.now();
+        let mut entry = desk.entry(self.entry);
+        if entry.fingerprint() != Some(&asking.bundle.facts.fingerprint) {
+            // It says nothing about the one that is there now, which is looked at.
+            let mut counts = vec![Count::OcspQuery];
+            match answer {
+                Ok(answer) => desk.save_evidence(&mut entry, answer.evidence, answer.der),
+                Err(_) => counts.push(Count::OcspError),
+            }
+            desk.tell(&entry, vec![], counts);
+            return Next::Run;
+        }
+        drop(entry);
         match answer {
             Ok(answer) if answer.evidence.status != Status::Unknown => {
                 let mut entry = desk.entry(self.entry);
@@ -185,7 +207,7 @@ impl CheckJob {
                     Ok(answer) => unknown(&url, answer, desk, self.entry),
                     Err(failure) => failure,
                 };
-                if !asking.urls.is_empty() && now < asking.deadline {
+                if !asking.urls.is_empty() && now < deadline {
                     let counts = vec![Count::OcspQuery, Count::OcspError];
                     desk.tell(&desk.entry(self.entry), vec![], counts);
                     asking.failure = Some(worst(asking.failure.take(), failure));
@@ -203,19 +225,18 @@ impl CheckJob {
 }
 
 impl Asking {
-    fn new(desk: &Desk, entry: &Entry, claim: Claim, deadline: Time) -> Result<Asking, String> {
+    fn new(desk: &Desk, entry: &Entry, claim: Claim) -> Result<Asking, String> {
         let Ok(bundle) = &entry.bundle else { return Err("no certificate".into()) };
         let source = desk.source(entry).ok_or("nobody can be asked")?;
         let trusted = desk.plan.cas[source.ca].issuer_certificate.as_deref();
         let issuer = find_issuer(&bundle.chain[0], &bundle.chain[1..], trusted)
             .ok_or("the issuer's certificate is neither in the chain nor configured")?;
         Ok(Asking {
-            _claim: claim,
+            claim,
             bundle: std::sync::Arc::clone(bundle),
             issuer,
             ca: source.ca,
             urls: source.urls.into(),
-            deadline,
             asked: None,
             failure: None,
         })

@@ -156,6 +156,16 @@ impl Desk {
 
     /// What went wrong with another certificate says nothing about this one.
     fn forget_failures(&self, entry: &mut Entry, now: Time) {
+        let stored_at = entry.bundle.as_ref().ok().and_then(|b| b.meta.stored_at);
+        self.publish(entry, |news| {
+            // What was noted since then is about this one: another worker knew it before.
+            if news.check_failures > 0 && (stored_at.is_none() || news.noted_at < stored_at) {
+                if news.issue_failures == 0 {
+                    news.last_error = None;
+                }
+                (news.next_check, news.check_failures) = (None, 0);
+            }
+        });
         let why = entry.why_replace(now);
         if why.as_ref().is_some_and(Why::is_bad) {
             return;
@@ -179,11 +189,11 @@ impl Desk {
 
     /// Stores an answer, and keeps it in memory whatever becomes of that.
     pub fn save_evidence(&self, entry: &mut Entry, evidence: Evidence, der: Vec<u8>) {
-        let name = &entry.settings.name;
-        match self.keystore.merge_evidence(name, evidence.clone(), Some(&der)) {
+        let (name, now) = (&entry.settings.name, self.now());
+        match self.keystore.merge_evidence(name, evidence.clone(), Some(&der), now) {
             Ok(all) => entry.evidence = all,
             Err(_) => {
-                entry.absorb(evidence.clone());
+                entry.absorb(evidence.clone(), now);
                 entry.unsaved.push((evidence, der));
             }
         }
@@ -265,16 +275,21 @@ impl Desk {
         let why = entry.why_replace(now);
         let Some(badness) = why.as_ref().and_then(|why| why.badness()) else { return };
         let mut first = false;
+        let rest = entry.rests_until(now);
         if entry.news.bad_since.is_none() {
             self.publish(entry, |news| {
                 first = news.bad_since.is_none();
                 if first {
                     news.bad_since = Some(now);
                     // The back-off was that of a renewal: this one can't wait for it.
-                    news.next_issue = None;
+                    news.next_issue = rest;
                     news.issue_failures = 0;
                 }
             });
+        }
+        if let (true, Some(rest)) = (first, rest) {
+            let cause = "the last one had hardly any life left when it came".into();
+            self.tell(entry, vec![What::IssueFailed { cause, retry: rest.since(now) }], vec![]);
         }
         if let (true, Badness::Revoked(reason)) = (first, badness) {
             let own = entry.fingerprint();

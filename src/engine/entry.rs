@@ -90,8 +90,23 @@ impl Entry {
     pub fn replace_at(&self, now: Time) -> Time {
         match self.is_unwanted() {
             true => self.news.next_issue.unwrap_or(now),
-            false => self.with_standing(|s| schedule::replace_at(now, s, &self.settings)),
+            false => {
+                let due = self.with_standing(|s| schedule::replace_at(now, s, &self.settings));
+                self.rests_until(now).map_or(due, |rest| due.max(rest))
+            }
         }
+    }
+
+    /// Before that nothing is issued unless a handshake needs it.
+    pub fn rests_until(&self, now: Time) -> Option<Time> {
+        let meta = &self.bundle.as_ref().ok()?.meta;
+        schedule::rests_until(&self.why_replace(now)?, now, meta)
+    }
+
+    /// When the certificate is due by time.
+    pub fn renewal_at(&self) -> Option<Time> {
+        let bundle = self.bundle.as_ref().ok()?;
+        Some(schedule::renewal_at(&bundle.facts, bundle.meta.stored_at, &self.settings))
     }
 
     /// When evidence is to be asked for though no handshake waits.
@@ -124,13 +139,16 @@ impl Entry {
     pub fn needs_check(&self, now: Time, since: Time) -> bool {
         let decision = |s: &Standing| policy::decide(now, s, &self.settings, Asker::default());
         self.with_standing(decision) == Decision::Check
-            && self.proven_at().is_none_or(|proven| proven < since)
+            && self.proven_at(now).is_none_or(|proven| proven < since)
     }
 
     /// When the newest good answer about this certificate was asked for.
-    pub fn proven_at(&self) -> Option<Time> {
+    pub fn proven_at(&self, now: Time) -> Option<Time> {
         let own = self.own_evidence();
-        own.iter().filter(|e| e.status == Status::Good).map(|e| e.checked_at).max()
+        own.iter()
+            .filter(|e| e.status == Status::Good && e.counts_at(now))
+            .map(|e| e.checked_at)
+            .max()
     }
 
     /// When the query was asked whose answer handshakes that wait since then have got: that of
@@ -141,17 +159,17 @@ impl Entry {
             now < e.fresh_until(self.settings.check_interval)
                 || since.is_some_and(|t| e.checked_at >= t)
         };
-        let good = own.iter().filter(|e| e.status == Status::Good);
+        let good = own.iter().filter(|e| e.status == Status::Good && e.counts_at(now));
         good.filter(fresh).map(|e| e.checked_at).max().unwrap_or(now)
     }
 
     /// Takes in an answer that is not read back from the keystore.
-    pub fn absorb(&mut self, new: Evidence) {
+    pub fn absorb(&mut self, new: Evidence, now: Time) {
         let same = |e: &Evidence| e.certificate == new.certificate && e.source == new.source;
         match self.evidence.iter().position(same) {
             Some(i) => {
                 let old = self.evidence.swap_remove(i);
-                self.evidence.push(Evidence::newest(old, new));
+                self.evidence.push(Evidence::newest(old, new, now));
             }
             None => self.evidence.push(new),
         }

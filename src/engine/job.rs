@@ -101,6 +101,11 @@ impl Claim {
         let host = Arc::clone(&desk.host);
         host.claim(entry, now, deadline).then_some(Claim { host, entry })
     }
+
+    /// False: it had run out, and another worker asks.
+    pub fn prolong(&self, now: Time, deadline: Time) -> bool {
+        self.host.claim(self.entry, now, deadline)
+    }
 }
 
 impl Drop for Claim {
@@ -118,4 +123,4 @@ pub fn patience(now: Time, since: Option<Time>, timeout: Duration) -> Time {
 }
 
 /// Nothing is asked for less: who came late to a long job gets an honest attempt.
-const MINIMUM: Duration = Duration::from_millis(500);
+pub const MINIMUM: Duration = Duration::from_millis(500);

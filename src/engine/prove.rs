@@ -13,7 +13,7 @@ use super::host::{Count, News};
 use super::job::{End, Next, patience};
 use super::ports::{Answer, Inquiry, NoAnswer};
 use super::replace::{ReplaceJob, postpone};
-use super::schedule::Why;
+use super::schedule::{Why, is_short_lived};
 use super::source::{Source, host_of};
 use crate::bundle::{Meta, Replaced};
 use crate::clock::{SKEW, Time};
@@ -28,8 +28,8 @@ use crate::settings::Check;
 pub struct Proof {
     checked: CheckedChain,
     source: Source,
-    /// Until when it is asked again at once.
-    until: Time,
+    /// Until when it is asked again at once, from the first question on.
+    until: Option<Time>,
     tries: u32,
 }
 
@@ -69,9 +69,7 @@ impl ReplaceJob {
             _ => Source::of(&desk.plan, &settings, Some(&ca.name), &checked.facts),
         };
         let Some(source) = source else { return self.commit(desk, attempt, &checked, Ok(None)) };
-        let since = desk.board().demanded(self.entry);
-        let until = patience(now, since, settings.timeout);
-        let proof = Proof { checked, source, until, tries: 0 };
+        let proof = Proof { checked, source, until: None, tries: 0 };
         self.go_on_proving(attempt, Box::new(proof), Next::Run)
     }
 
@@ -83,6 +81,9 @@ impl ReplaceJob {
         mut attempt: Box<Attempt>,
         mut proof: Box<Proof>,
     ) -> Next {
+        let (now, timeout) = (desk.now(), desk.entry(self.entry).settings.timeout);
+        let since = desk.board().demanded(self.entry);
+        let until = *proof.until.get_or_insert_with(|| patience(now, since, timeout));
         let checked = &proof.checked;
         let answer = desk.ports.responders.ask(&Inquiry {
             certificate: &checked.chain[0],
@@ -90,7 +91,7 @@ impl ReplaceJob {
             issuer: &checked.issuer,
             url: proof.url(),
             ca: proof.source.ca,
-            timeout: proof.until.since(desk.now()).max(SHORTEST),
+            timeout: until.since(now).max(SHORTEST),
         });
         attempt.counts.push(Count::OcspQuery);
         let failure = match answer {
@@ -112,7 +113,7 @@ impl ReplaceJob {
         };
         attempt.counts.push(Count::OcspError);
         let delay = FIRST_DELAY * 2u32.saturating_pow(proof.tries.min(4));
-        if desk.now() + delay < proof.until {
+        if desk.now() + delay < until {
             proof.tries += 1;
             return self.go_on_proving(attempt, proof, Next::Wait(delay));
         }
@@ -176,7 +177,17 @@ impl ReplaceJob {
             at: now,
             seconds: after.as_secs_f64(),
         });
-        let meta = Meta { ca: Some(ca.clone()), stored_at: Some(now), replaced: replaced.clone() };
+        let before = entry.bundle.as_ref().map_or(0, |b| b.meta.short_lived);
+        let short_lived = match is_short_lived(&checked.facts, now) {
+            true => before.saturating_add(1),
+            false => 0,
+        };
+        let meta = Meta {
+            ca: Some(ca.clone()),
+            stored_at: Some(now),
+            replaced: replaced.clone(),
+            short_lived,
+        };
         let asked = proof.as_ref().ok().and_then(|a| a.as_ref()).map(|a| a.evidence.checked_at);
         // The proof first: another worker that sees the certificate sees it, too.
         let failure = match proof {

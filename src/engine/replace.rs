@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::attempt::{Attempt, Failure, may_ask, note_issuance};
+use super::attempt::{Attempt, Failure, may_ask, note_issuance, write_off};
 use super::backoff;
 use super::desk::{Desk, brief};
 use super::entry::Entry;
@@ -91,9 +91,7 @@ impl ReplaceJob {
         while let Some(ca) = attempt.cas.pop_front() {
             attempt.ca = ca;
             let entry = desk.entry(self.entry);
-            let fits = |p: &Pending| p.order.ca == desk.plan.cas[ca].name;
-            attempt.pending = attempt.pending.take().filter(fits);
-            if attempt.pending.as_ref().is_some_and(|p| p.chain.is_some()) {
+            if attempt.under_way(desk).is_some_and(|p| p.chain.is_some()) {
                 drop(entry);
                 return self.check_chain(desk, attempt);
             }
@@ -113,9 +111,11 @@ impl ReplaceJob {
 
     /// One step with the CA; before the first the key is made, and stored.
     fn order(&mut self, desk: &Desk, mut attempt: Box<Attempt>) -> Next {
+        let fits = attempt.under_way(desk).is_some();
         let pending = match attempt.pending.take() {
-            Some(pending) => Ok(pending),
-            None => {
+            Some(pending) if fits => Ok(pending),
+            other => {
+                other.iter().for_each(|p| write_off(desk, &attempt.lock, p));
                 attempt.taken_up = false;
                 self.new_pending(desk, &attempt)
             }
@@ -127,10 +127,15 @@ impl ReplaceJob {
         let progress = desk.ports.cas[attempt.ca].step(&mut pending.order);
         if let Ok(Progress::Issued(chain)) = &progress {
             pending.chain = Some(chain.clone());
+            pending.order.accepted = true;
+            note_issuance(desk, &attempt, &mut pending);
         }
         let is_dead = progress.as_ref().is_err_and(IssueError::order_is_dead);
         let saved = match is_dead {
-            true => desk.keystore.clear_pending(&attempt.lock),
+            true => {
+                write_off(desk, &attempt.lock, &pending);
+                desk.keystore.clear_pending(&attempt.lock)
+            }
             false => desk.keystore.save_pending(&attempt.lock, &pending),
         };
         if let (Err(error), false) = (&saved, is_dead) {
@@ -142,10 +147,7 @@ impl ReplaceJob {
         attempt.pending = (!is_dead).then_some(pending);
         match progress {
             Ok(Progress::Wait(time)) => self.wait(desk, attempt, time),
-            Ok(Progress::Issued(_)) => {
-                note_issuance(desk, &attempt);
-                self.check_chain(desk, attempt)
-            }
+            Ok(Progress::Issued(_)) => self.check_chain(desk, attempt),
             Err(error) => self.refused(desk, attempt, &error),
         }
     }
@@ -212,8 +214,8 @@ impl ReplaceJob {
 
     /// What the CA delivered is of no use.
     pub(super) fn reject(&mut self, desk: &Desk, mut attempt: Box<Attempt>, cause: String) -> Next {
+        attempt.pending.take().iter().for_each(|p| write_off(desk, &attempt.lock, p));
         let cleared = desk.keystore.clear_pending(&attempt.lock);
-        attempt.pending = None;
         if cleared.is_ok() && std::mem::take(&mut attempt.taken_up) {
             // It has grown old in the keystore, which is not the CA's fault.
             attempt.cas.push_front(attempt.ca);
@@ -241,14 +243,15 @@ impl ReplaceJob {
         };
         let (csr, key_pem) = make().map_err(|e| format!("key: {e}"))?;
         let ca = desk.plan.cas[attempt.ca].name.clone();
-        let order = Order { ca, names: settings.names.clone(), csr, state: Default::default() };
+        let names = settings.names.clone();
+        let order = Order { ca, names, csr, accepted: false, state: Default::default() };
         let replaces = attempt.why.reason().map(|reason| Replacing {
             serial: attempt.old.clone(),
             reason: reason.into(),
             since: attempt.since,
         });
         let created_at = desk.now();
-        let pending = Pending { key_pem, order, chain: None, created_at, replaces };
+        let pending = Pending { key_pem, order, chain: None, created_at, replaces, counted: false };
         // Before the CSR leaves: no certificate is ever issued for a key that nobody has.
         desk.keystore.save_pending(&attempt.lock, &pending).map_err(|e| e.to_string())?;
         Ok(pending)
@@ -282,8 +285,9 @@ fn look(
     desk.reload(entry)?;
     desk.note_bad(entry, now);
     let is_due = entry.news.next_issue.is_none_or(|next| next <= now);
-    // A worker that is to go begins only what a handshake waits for.
-    let may_begin = since.is_some() || !desk.host.exiting();
+    // A worker that is to go begins only what a handshake waits for, and what rests does too.
+    let at_rest = entry.rests_until(now).is_some() && !entry.is_unwanted();
+    let may_begin = since.is_some() || !(desk.host.exiting() || at_rest);
     Ok(entry.why_replace(now).filter(|_| is_due && may_begin))
 }
 

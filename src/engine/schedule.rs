@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use super::backoff::share_of;
+use super::backoff::{self, share_of};
+use crate::bundle::Meta;
 use crate::clock::{SKEW, Time};
 use crate::evidence::{Evidence, Status};
 use crate::facts::CertFacts;
@@ -25,7 +26,7 @@ pub enum Why {
 }
 
 impl Why {
-    /// Whether the budget counts it: what time brings about is never refused.
+    /// Whether the budget counts it though it is served; what time brings about is not counted.
     pub fn is_budgeted(&self) -> bool {
         match self {
             Why::Renewal | Why::Unwanted | Why::Bad(Badness::Missing | Badness::Expired) => false,
@@ -83,7 +84,7 @@ pub fn check_at(now: Time, standing: &Standing, settings: &EntrySettings) -> Opt
     if idle || !standing.has_source || policy::badness(now, standing, settings, None).is_some() {
         return None;
     }
-    let good = standing.evidence.iter().filter(|e| e.status == Status::Good);
+    let good = standing.evidence.iter().filter(|e| e.status == Status::Good && e.counts_at(now));
     let refresh = |e: &Evidence| {
         let share = 0.5 + 0.3 * share_of(&e.certificate.0, e.checked_at.millis());
         // An answer at its end, or even past it within the skew, has no freshness to share out.
@@ -113,7 +114,11 @@ pub fn next_action(now: Time, standing: &Standing, settings: &EntrySettings) -> 
 
 /// When the certificate is renewed for its age: a little earlier than asked for, so that entries
 /// that were issued together are not renewed together.
-fn renewal_at(certificate: &CertFacts, stored_at: Option<Time>, settings: &EntrySettings) -> Time {
+pub fn renewal_at(
+    certificate: &CertFacts,
+    stored_at: Option<Time>,
+    settings: &EntrySettings,
+) -> Time {
     let life = certificate.not_after.since(certificate.not_before);
     let early = life.mul_f64(0.03 * share_of(&certificate.fingerprint.0, 0));
     let at = policy::renew_at(certificate, settings.renew_before) - early;
@@ -122,6 +127,28 @@ fn renewal_at(certificate: &CertFacts, stored_at: Option<Time>, settings: &Entry
     // without end.
     at.max(stored_at.unwrap_or(certificate.not_before) + life / 10)
 }
+
+/// Whether a certificate that comes now has hardly any life left: the next one may be like it.
+pub fn is_short_lived(certificate: &CertFacts, now: Time) -> bool {
+    let life = certificate.not_after.since(certificate.not_before);
+    certificate.not_after < now + (life / 10).max(Duration::from_secs(5))
+}
+
+/// Before that a replacement would come too soon after the last one, whatever the budget says.
+pub fn rests_until(why: &Why, now: Time, meta: &Meta) -> Option<Time> {
+    let rest = match why {
+        Why::Bad(Badness::Expired) | Why::Renewal if meta.short_lived > 0 => {
+            backoff::issue(meta.short_lived, None, 0.5)
+        }
+        // Another host may be configured with other names: it would replace ours, and we its.
+        Why::Names if meta.replaced.as_ref().is_some_and(|r| r.reason == "names") => NAMES_SPACING,
+        _ => return None,
+    };
+    // Not stored by a clock that was set back since.
+    meta.stored_at.filter(|at| *at <= now).map(|at| at + rest).filter(|until| now < *until)
+}
+
+const NAMES_SPACING: Duration = Duration::from_secs(3600);
 
 /// How long after the start of a worker the entry with this index is first looked at, of so many:
 /// a few begin at once, a thousand are spread so that no CA sees them in one instant.
@@ -249,6 +276,47 @@ mod tests {
     }
 
     #[test]
+    fn what_follows_too_soon_is_spaced() {
+        use crate::bundle::Replaced;
+        let at = |life: (i64, i64), now| {
+            let facts = CertFacts { not_before: t(life.0), not_after: t(life.1), ..facts() };
+            is_short_lived(&facts, t(now))
+        };
+        for (life, now, short) in [
+            ((0, 100 * DAY), 0, false),
+            ((0, 100 * DAY), 91 * DAY, true),
+            ((0, 30), 0, false), // a test CA's
+            ((0, 4), 0, true),
+        ] {
+            assert_eq!(at(life, now), short, "{life:?} {now}");
+        }
+        let expired = Why::Bad(Badness::Expired);
+        let serial = Serial("01".into());
+        let named = |reason: &str| {
+            let reason = reason.into();
+            Some(Replaced { serial: serial.clone(), reason, at: t(0), seconds: 1.0 })
+        };
+        // Why, short-lived ones in a row, what was replaced then, stored at, now, until.
+        for (why, short_lived, replaced, stored_at, now, want) in [
+            (&expired, 0, None, 0, 1, None),
+            (&expired, 1, None, 0, 1, Some(10)),
+            (&expired, 1, None, 0, 10, None),
+            (&expired, 2, None, 0, 1, Some(30)),
+            (&expired, 99, None, 0, 1, Some(3600)),
+            (&expired, 99, None, 50, 1, None), // the clock was set back
+            (&Why::Names, 0, named("names"), 0, 1, Some(3600)),
+            (&Why::Names, 0, named("names"), 0, 3600, None),
+            (&Why::Names, 0, named("superseded"), 0, 1, None),
+            (&Why::Names, 0, None, 0, 1, None),
+            (&Why::Renewal, 0, named("names"), 0, 1, None),
+            (&Why::Renewal, 1, None, 0, 1, Some(10)),
+        ] {
+            let meta = Meta { ca: None, stored_at: Some(t(stored_at)), replaced, short_lived };
+            assert_eq!(rests_until(why, t(now), &meta), want.map(t), "{why:?} {short_lived}");
+        }
+    }
+
+    #[test]
     fn replacement_due() {
         let (facts, settings) = (facts(), settings());
         let fine = standing(&facts, &[]);
@@ -279,6 +347,8 @@ mod tests {
         assert_eq!(at, Some(t(DAY + 5)), "not each second");
         assert_eq!(check_at(now, &standing(&facts, &[]), &settings), Some(now));
         assert_eq!(check_at(now, &standing(&facts, &unknown), &settings), Some(now));
+        let set_back = t(DAY - 3600);
+        assert_eq!(check_at(set_back, &standing(&facts, &good), &settings), Some(set_back));
         assert_eq!(check_at(now, &standing(&facts, &revoked), &settings), None);
         assert_eq!(check_at(now, &standing(&facts, &good), &off), None);
         assert_eq!(check_at(now, &standing(&facts, &good), &each), None);

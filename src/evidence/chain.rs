@@ -4,6 +4,8 @@
 //! whose leaf nobody is known to have issued. Whether the new certificate is revoked already is
 //! not asked here: that is evidence, as for any other.
 
+use std::time::Duration;
+
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKeyRef, Private};
 use openssl::stack::Stack;
@@ -43,6 +45,8 @@ pub enum ChainError {
     Name(String),
     #[error("certificate expired at {0}")]
     Expired(Time),
+    #[error("certificate ends already at {0}")]
+    EndsSoon(Time),
     #[error("certificate is not valid before {0}")]
     NotYetValid(Time),
     #[error("certificate is self-signed")]
@@ -105,6 +109,7 @@ pub fn issued_by(certificate: &X509Ref, issuer: &X509Ref) -> bool {
     issued
 }
 
+const ONE_MINUTE: Duration = Duration::from_secs(60);
 const MAX_PEM: usize = 256 * 1024;
 const MAX_CERTIFICATES: usize = 10;
 
@@ -154,6 +159,11 @@ fn check_leaf(leaf: &X509Ref, names: &[String], now: Time) -> Result<CertFacts, 
     }
     if now + SKEW < facts.not_before {
         return Err(ChainError::NotYetValid(facts.not_before));
+    }
+    // CAs for tests issue for half a minute: it is the rest of a longer life that is of no use.
+    let life = facts.not_after.since(facts.not_before);
+    if facts.not_after < now + (life / 10).min(ONE_MINUTE) {
+        return Err(ChainError::EndsSoon(facts.not_after));
     }
     match names.iter().find(|name| !facts.covers(&name.to_ascii_lowercase())) {
         Some(name) => Err(ChainError::Name(name.clone())),
@@ -356,7 +366,9 @@ mod tests {
                 "certificate lacks the name \"shop.example\"",
             ),
             ("wildcard of all", Spec { names: &["*.example"], ..leaf }, "leaf Sub from Sub"),
-            ("to just after now", life((-DAY, 1)), "leaf Sub from Sub"),
+            ("to just after now", life((-9, 1)), "leaf Sub from Sub"),
+            ("a minute of a day", life((-DAY, 60)), "leaf Sub from Sub"),
+            ("less", life((-DAY, 59)), "certificate ends already at 2033-05-18T03:34:19Z"),
             ("expired", life((-DAY, -1)), "certificate expired at 2033-05-18T03:33:19Z"),
             ("from now", life((0, DAY)), "leaf Sub from Sub"),
             ("soon", life((300, DAY)), "leaf Sub from Sub"),

@@ -81,11 +81,13 @@ fn child() {
                 ca: "corp".into(),
                 names: vec![ENTRY.into()],
                 csr: Vec::new(),
+                accepted: false,
                 state: id.clone().into(),
             },
             chain: None,
             created_at: Time::from_secs(1),
             replaces: None,
+            counted: false,
         };
         say(format!("begin {id}\n"));
         keystore.save_pending(&lock, &pending).unwrap();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::disk::Dir;
 use super::lock::{PATIENCE, insist};
 use super::{Change, Keystore, KeystoreError, paths};
-use crate::clock::Time;
+use crate::clock::{SKEW, Time};
 use crate::evidence::{Evidence, Source, Status};
 use crate::facts::Fingerprint;
 use crate::settings::EntryName;
@@ -29,12 +29,14 @@ impl Keystore {
     }
 
     /// Adds one verified answer to what is known, and returns all of that. `der`: the OCSP
-    /// response, where it can be stapled. Waits for other writers, two seconds at most.
+    /// response, where it can be stapled. What does not count at `now` is dropped. Waits for other
+    /// writers, two seconds at most.
     pub fn merge_evidence(
         &self,
         name: &EntryName,
         new: Evidence,
         der: Option<&[u8]>,
+        now: Time,
     ) -> Result<Vec<Evidence>, KeystoreError> {
         let entry = self.make_entry(name)?;
         let lock = insist(&entry, paths::EVIDENCE_LOCK, PATIENCE)?;
@@ -43,7 +45,7 @@ impl Keystore {
             Err(KeystoreError::Damaged { .. }) => Vec::new(),
             read => read?,
         };
-        let merged = merge(old.clone(), new.clone());
+        let merged = merge(old.clone(), new.clone(), now);
         if merged == old {
             return Ok(merged);
         }
@@ -68,14 +70,19 @@ fn read(entry: &Dir) -> Result<Vec<Evidence>, KeystoreError> {
     Ok(values.into_iter().filter_map(|v| serde_json::from_value(v).ok()).collect())
 }
 
-/// One answer a certificate and source, newest first.
-fn merge(mut all: Vec<Evidence>, new: Evidence) -> Vec<Evidence> {
+/// One answer a certificate and source, newest first; none of the future, whose order among
+/// others would be wrong for as long as the clock was set back.
+fn merge(mut all: Vec<Evidence>, new: Evidence, now: Time) -> Vec<Evidence> {
     let same = |e: &Evidence| e.certificate == new.certificate && e.source == new.source;
     let stands = match all.iter().position(same) {
-        Some(at) => Evidence::newest(all.remove(at), new),
+        Some(at) => Evidence::newest(all.remove(at), new, now),
         None => new,
     };
     all.push(stands);
+    all.retain(|e| e.counts_at(now));
+    for revoked in all.iter_mut().filter(|e| e.checked_at > now + SKEW) {
+        revoked.checked_at = now;
+    }
     all.sort_by_key(|e| Reverse(e.checked_at));
     keep(all)
 }
@@ -125,6 +132,8 @@ mod tests {
     use crate::facts::Serial;
     use crate::keystore::testing;
 
+    const LATER: Time = Time::from_secs(500 * 86_400);
+
     fn answer(certificate: &str, at: i64, status: Status) -> Evidence {
         Evidence {
             certificate: Fingerprint(certificate.into()),
@@ -159,7 +168,7 @@ mod tests {
             (answer("one", 30, Status::Good), "good 30", 5, "revoked 5"),
             (answer("two", 1, Status::Good), "other", 5, "other"),
         ] {
-            let all = keystore.merge_evidence(&name, new, Some(der.as_bytes())).unwrap();
+            let all = keystore.merge_evidence(&name, new, Some(der.as_bytes()), LATER).unwrap();
             assert_eq!(keystore.evidence(&name).unwrap(), all);
             let one = all.iter().find(|e| e.certificate.0 == "one" && e.source == Source::Ocsp);
             assert_eq!(one.unwrap().checked_at, Time::from_secs(stands), "{der}");
@@ -172,6 +181,7 @@ mod tests {
 
     #[test]
     fn stays_bounded_and_remembers_revocations() {
+        let merge = |all, new| merge(all, new, LATER);
         let mut all = Vec::new();
         let day = 86_400;
         all = merge(all, answer("revoked long ago", 0, revoked()));
@@ -193,18 +203,31 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_set_back_keeps_nothing_of_the_future_but_revocations() {
+        let (before, now) = (Time::from_secs(9000), Time::from_secs(10));
+        let all = merge(vec![], answer("one", 9000, Status::Good), before);
+        let all = merge(all, answer("two", 9000, revoked()), before);
+        let all = merge(all, answer("three", 10, revoked()), now);
+        let all = merge(all, answer("one", 10, Status::Good), now);
+        assert_eq!(all.len(), 3);
+        assert!(all.iter().all(|e| e.checked_at == now), "{all:?}");
+        let all = merge(all, answer("four", 8000, Status::Good), now);
+        assert_eq!(all.len(), 3, "not even a new one");
+    }
+
+    #[test]
     fn damage_is_told_and_overcome() {
         let (_dir, keystore) = testing::keystore();
         let name = testing::name("a.example");
         let good = answer("one", 10, Status::Good);
-        keystore.merge_evidence(&name, good.clone(), None).unwrap();
+        keystore.merge_evidence(&name, good.clone(), None, LATER).unwrap();
         let file = keystore.dir().join("certs/a.example/evidence.json");
         let text = std::fs::read_to_string(&file).unwrap();
         std::fs::write(&file, text.replace('[', "[{\"from\":\"the future\"},")).unwrap();
         assert_eq!(keystore.evidence(&name).unwrap(), std::slice::from_ref(&good));
         std::fs::write(&file, "[").unwrap();
         assert!(keystore.evidence(&name).is_err());
-        assert_eq!(keystore.merge_evidence(&name, good.clone(), None).unwrap(), [good]);
+        assert_eq!(keystore.merge_evidence(&name, good.clone(), None, LATER).unwrap(), [good]);
     }
 
     #[test]
@@ -215,7 +238,9 @@ mod tests {
             for n in 0..CERTIFICATES {
                 let (keystore, name) = (&keystore, &name);
                 let new = answer(&format!("{n}"), 10, Status::Good);
-                scope.spawn(move || keystore.merge_evidence(name, new, Some(b"der")).unwrap());
+                scope.spawn(move || {
+                    keystore.merge_evidence(name, new, Some(b"der"), LATER).unwrap()
+                });
             }
         });
         assert_eq!(keystore.evidence(&name).unwrap().len(), CERTIFICATES);

@@ -23,6 +23,8 @@ pub struct Pending {
     pub created_at: Time,
     /// None: a first issuance or one that was due by time.
     pub replaces: Option<Replacing>,
+    /// It is in the ledger already.
+    pub counted: bool,
 }
 
 /// What a pending certificate replaces before its time.
@@ -54,6 +56,7 @@ impl Keystore {
             order: pending.order.clone(),
             created_at: pending.created_at,
             replaces: pending.replaces.clone(),
+            counted: pending.counted,
         };
         let json = serde_json::to_vec(&notes)
             .map_err(|e| dir.damaged(paths::ORDER, format!("not stored: {e}")))?;
@@ -93,17 +96,19 @@ struct Notes {
     created_at: Time,
     #[serde(default)]
     replaces: Option<Replacing>,
+    #[serde(default)]
+    counted: bool,
 }
 
 fn read(dir: &Dir) -> Result<Option<Pending>, KeystoreError> {
     let Some(json) = dir.read(paths::ORDER, ORDER_LIMIT)? else { return Ok(None) };
-    let Notes { order, created_at, replaces } =
+    let Notes { order, created_at, replaces, counted } =
         serde_json::from_slice(&json).map_err(|e| dir.damaged(paths::ORDER, e.to_string()))?;
     let Some(key_pem) = dir.read_secret(paths::KEY, KEY_LIMIT)? else {
         return Err(dir.damaged(paths::KEY, "missing".into()));
     };
     let chain = dir.read(paths::CHAIN, CHAIN_LIMIT)?;
-    Ok(Some(Pending { key_pem, order, chain, created_at, replaces }))
+    Ok(Some(Pending { key_pem, order, chain, created_at, replaces, counted }))
 }
 
 fn has_key(dir: &Dir, key: &Secret) -> Result<bool, KeystoreError> {
@@ -139,6 +144,7 @@ mod tests {
                 ca: "corp".into(),
                 names: vec!["a.example".into()],
                 csr: vec![1, 2],
+                accepted: false,
                 state: serde_json::json!({ "url": "https://ca/1" }),
             },
             chain: None,
@@ -148,6 +154,7 @@ mod tests {
                 reason: "keyCompromise".into(),
                 since: Time::from_millis(1_799_999_999_123),
             }),
+            counted: false,
         }
     }
 
@@ -165,6 +172,7 @@ mod tests {
         assert_eq!(keystore.pending(&name).unwrap(), Some(first.clone()));
         first.order.state = serde_json::json!({ "url": "https://ca/2" });
         first.chain = Some(b"chain".to_vec());
+        (first.order.accepted, first.counted) = (true, true);
         keystore.save_pending(&lock, &first).unwrap();
         assert_eq!(keystore.pending(&name).unwrap(), Some(first));
 

@@ -266,6 +266,7 @@ mod tests {
             ca: Some("corp".into()),
             stored_at: Some(Time::from_secs(1_800_000_000)),
             replaced: None,
+            short_lived: 2,
         };
         for version in 1..=2 {
             let pair = testing::pair("a.example");

@@ -20,7 +20,7 @@ use nginx_sys::{
 use super::gate::{self, Verdict};
 use super::listens::ServerHook;
 use super::worker::Worker;
-use super::{challenge, guard, hello, sessions};
+use super::{challenge, guard, hello, servers, sessions};
 use crate::client_hello::{self, ClientHello, Parsed};
 
 /// One handshake that is looked at, and maybe held. Owned by its BIO.
@@ -142,7 +142,7 @@ impl Hold {
             return false;
         }
         let name = hello.server_name.as_deref();
-        let Some(entry) = worker.entry_for(self.connection, name) else { return false };
+        let Some(entry) = servers::entry_for(self.connection, name) else { return false };
         // Names of entries are plain ASCII: others are served by a wildcard or the default server.
         self.name = name.and_then(|n| str::from_utf8(n).ok()).map(str::to_owned);
         let name = self.name.as_deref();

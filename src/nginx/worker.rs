@@ -2,46 +2,34 @@
 //! engine's threads into the event loop. All of it is touched by the event-loop thread only.
 
 use std::collections::VecDeque;
-use std::ffi::{c_int, c_void};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use nginx_sys::{
-    NGX_PROCESS_SINGLE, NGX_PROCESS_WORKER, SSL_CTX, ngx_add_timer, ngx_cached_time,
-    ngx_connection_t, ngx_core_conf_t, ngx_core_module, ngx_cycle, ngx_cycle_t, ngx_del_timer,
-    ngx_event_actions, ngx_event_t, ngx_get_connection, ngx_hash_find_combined, ngx_hash_key,
-    ngx_http_connection_t, ngx_http_core_srv_conf_t, ngx_int_t, ngx_msec_t, ngx_post_event,
-    ngx_posted_next_events, ngx_process, ngx_test_config, ngx_uint_t, ngx_worker,
+    SSL_CTX, ngx_add_timer, ngx_cached_time, ngx_cycle, ngx_del_timer, ngx_event_t, ngx_msec_t,
+    ngx_post_event, ngx_posted_next_events,
 };
 
 use super::conf::MainConf;
 use super::gate::Verdict;
 use super::hold::{Hold, Place};
-use super::host::{WorkerHost, own_id};
 use super::http::Context;
 use super::zone::{Counter, Zone};
-use super::{NGX_ERROR, NGX_OK, guard, log, sessions, swap};
+use super::{guard, log, sessions, swap};
 use openssl::pkey::Id;
 
 use crate::bundle::Bundle;
 use crate::clock::Time;
-use crate::engine::{Count, Engine, Plan, Update, View};
+use crate::engine::{Count, Engine, Update, View};
 use crate::facts::Serial;
-use crate::keystore::Keystore;
 use crate::policy::{self, Asker, Decision};
 use crate::settings::EntrySettings;
-
-mod events {
-    include!(concat!(env!("OUT_DIR"), "/event_flags.rs"));
-}
 
 pub struct Worker {
     main: *mut MainConf,
     pub zone: &'static Zone,
-    engine: Engine,
+    pub engine: Engine,
     pub entries: Vec<Entry>,
     /// Until then no handshake needs to be looked at.
     gate: Time,
@@ -95,6 +83,39 @@ pub fn current<'a>() -> Option<&'a mut Worker> {
 }
 
 impl Worker {
+    /// Never freed: a worker process ends with it.
+    pub fn new(
+        main: *mut MainConf,
+        zone: &'static Zone,
+        engine: Engine,
+        slot: usize,
+        max_held: usize,
+    ) -> *mut Worker {
+        // SAFETY: our configuration, which lives as long as the cycle.
+        let conf = unsafe { &*main };
+        let entries =
+            conf.entries.iter().enumerate().map(|(i, s)| Entry::new(conf, i, s)).collect();
+        let worker = Box::into_raw(Box::new(Worker {
+            main,
+            zone,
+            engine,
+            entries,
+            gate: Time::from_secs(0),
+            held: 0,
+            max_held,
+            slot,
+            released: VecDeque::new(),
+            timer: event(timer_handler),
+            waker: event(waker_handler),
+        }));
+        // SAFETY: just made, never freed; the events live in it.
+        unsafe {
+            (*worker).timer.data = worker.cast();
+            (*worker).waker.data = worker.cast();
+        }
+        worker
+    }
+
     /// The worker of a configuration.
     ///
     /// # Safety
@@ -116,20 +137,6 @@ impl Worker {
     fn main(&self) -> &'static MainConf {
         // SAFETY: lives as long as the cycle, and a worker's last cycle never ends.
         unsafe { &*self.main }
-    }
-
-    /// The entry that serves a server name on the listen of a connection, found as nginx finds
-    /// the server.
-    pub fn entry_for(&self, c: *mut ngx_connection_t, name: Option<&[u8]>) -> Option<usize> {
-        // SAFETY: during its handshake the data of an http connection is its
-        // ngx_http_connection_t; the structures behind it live as long as the cycle.
-        unsafe {
-            let connection = &*(*c).data.cast::<ngx_http_connection_t>();
-            let address = &*connection.addr_conf;
-            let server =
-                name.and_then(|n| find_server(address, n)).unwrap_or(address.default_server);
-            (*Context::of_server(&*server).our_server()).entry
-        }
     }
 
     /// Decides for a handshake that may still wait; None: it has to.
@@ -202,7 +209,7 @@ impl Worker {
     }
 
     /// News from the engine's threads.
-    fn take_updates(&mut self) {
+    pub fn take_updates(&mut self) {
         self.engine.poke();
         let updates = self.engine.take_updates();
         let finished: Vec<_> = updates.iter().map(|u| (u.entry, u.finished)).collect();
@@ -217,6 +224,7 @@ impl Worker {
             self.decide_waiting(entry, finished);
         }
         self.zone.sweep_challenges(now());
+        self.arm_timer();
         self.gate = self.entries.iter().map(|e| e.due).min().unwrap_or(Time::MAX);
     }
 
@@ -343,6 +351,11 @@ impl Worker {
             }
         }
     }
+
+    /// For the status: the settings and the view of each entry.
+    pub fn views(&self) -> impl Iterator<Item = (&EntrySettings, Option<&View>)> {
+        self.entries.iter().map(|e| (&*e.settings, e.view.as_deref()))
+    }
 }
 
 fn counter(count: Count) -> Counter {
@@ -354,174 +367,6 @@ fn counter(count: Count) -> Counter {
         Count::IssueError => Counter::IssueErrors,
         Count::ReplacedRevoked => Counter::ReplacedRevoked,
         Count::ReplacedExpired => Counter::ReplacedExpired,
-    }
-}
-
-/// As nginx's own ngx_http_find_virtual_server(), which is not exported.
-///
-/// # Safety
-/// `address` is of the running configuration.
-unsafe fn find_server(
-    address: &nginx_sys::ngx_http_addr_conf_t,
-    name: &[u8],
-) -> Option<*mut ngx_http_core_srv_conf_t> {
-    // SAFETY: the hash and the array of regular expressions are nginx's, unchanged at run time.
-    unsafe {
-        let names = address.virtual_names.as_ref()?;
-        let data = name.as_ptr().cast_mut();
-        let found = ngx_hash_find_combined(
-            (&raw const names.names).cast_mut(),
-            ngx_hash_key(data, name.len()),
-            data,
-            name.len(),
-        );
-        if !found.is_null() {
-            return Some(found.cast());
-        }
-        by_regex(names, name)
-    }
-}
-
-#[cfg(nginx_regex)]
-unsafe fn by_regex(
-    names: &nginx_sys::ngx_http_virtual_names_t,
-    name: &[u8],
-) -> Option<*mut ngx_http_core_srv_conf_t> {
-    let mut text = nginx_sys::ngx_str_t { len: name.len(), data: name.as_ptr().cast_mut() };
-    // SAFETY: nregex expressions at regex, compiled by nginx; no captures are asked for.
-    unsafe {
-        let all = (0..names.nregex).map(|i| &*names.regex.add(i));
-        let matches = |n: &&nginx_sys::ngx_http_server_name_t| {
-            nginx_sys::ngx_regex_exec((*n.regex).regex, &raw mut text, ptr::null_mut(), 0) >= 0
-        };
-        all.into_iter().find(matches).map(|n| n.server)
-    }
-}
-
-#[cfg(not(nginx_regex))]
-unsafe fn by_regex(
-    _names: &nginx_sys::ngx_http_virtual_names_t,
-    _name: &[u8],
-) -> Option<*mut ngx_http_core_srv_conf_t> {
-    None
-}
-
-/// The configuration is complete: the master makes what workers need and may not make.
-pub fn prepare(main: &mut MainConf, old: Option<&MainConf>) -> Result<(), String> {
-    // SAFETY: globals of nginx, and the new cycle, whose core configuration is complete.
-    let (test, process, core) = unsafe {
-        let cycle = main.cycle.ok_or("no cycle")?;
-        let core = (*cycle).conf_ctx.add(ngx_core_module.index).read().cast::<ngx_core_conf_t>();
-        (ngx_test_config != 0, ngx_process, &*core)
-    };
-    if test {
-        return Ok(());
-    }
-    if process == NGX_PROCESS_SINGLE as ngx_uint_t && old.is_some_and(|o| o.worker.is_some()) {
-        // This very process uses the old zone, which nginx is about to unmap.
-        return Err("with \"master_process off\" nginx has to be restarted, not reloaded".into());
-    }
-    // SAFETY: asks only.
-    let root = unsafe { libc::geteuid() } == 0;
-    let owner = root.then_some((core.user, core.group));
-    Keystore::create(main.raw.keystore(), owner).map_err(|e| format!("keystore: {e}"))?;
-    let workers = if core.master == 1 { core.worker_processes.max(1) } else { 1 };
-    main.wakeups = (0..workers).map(|_| eventfd()).collect::<Result<_, _>>()?;
-    Ok(())
-}
-
-fn eventfd() -> Result<OwnedFd, String> {
-    // SAFETY: a new descriptor, owned from here on.
-    unsafe {
-        let fd = libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);
-        if fd < 0 {
-            return Err(format!("eventfd() failed ({})", std::io::Error::last_os_error()));
-        }
-        Ok(OwnedFd::from_raw_fd(fd))
-    }
-}
-
-pub unsafe extern "C" fn init_process(cycle: *mut ngx_cycle_t) -> ngx_int_t {
-    guard(NGX_ERROR, || {
-        // SAFETY: nginx passes the cycle; these globals are set before.
-        let (process, context) = unsafe { (ngx_process, Context::of_cycle(&*cycle)) };
-        // The cache manager and loader come here too, with the slot of worker 0.
-        if process != NGX_PROCESS_WORKER as ngx_uint_t
-            && process != NGX_PROCESS_SINGLE as ngx_uint_t
-        {
-            return NGX_OK;
-        }
-        let Some(context) = context else { return NGX_OK };
-        // SAFETY: our configuration of this cycle; one thread.
-        let main = unsafe { &mut *context.ours() };
-        if main.entries.is_empty() {
-            return NGX_OK;
-        }
-        if process == NGX_PROCESS_SINGLE as ngx_uint_t {
-            let text = "with \"master_process off\" a reload is refused, restart instead";
-            log::line(log::WARN, text);
-        }
-        // An error would end the worker, and nginx would start no other: servers that are not ours
-        // go on, ours refuse.
-        if let Err(text) = start(cycle, main) {
-            log::line(log::ALERT, &format!("not started, managed servers refuse: {text}"));
-        }
-        NGX_OK
-    })
-}
-
-fn start(cycle: *mut ngx_cycle_t, main: &mut MainConf) -> Result<(), String> {
-    let zone = Zone::of(main).ok_or("no shared zone")?;
-    // SAFETY: set by nginx before this process began its work.
-    let slot = unsafe { ngx_worker }.min(main.wakeups.len().saturating_sub(1));
-    let all: Vec<RawFd> = main.wakeups.iter().map(AsRawFd::as_raw_fd).collect();
-    let own = *all.get(slot).ok_or("no eventfd")?;
-    let plan = Plan {
-        keystore: main.raw.keystore().to_owned(),
-        cas: main.raw.cas().to_vec(),
-        entries: main.entries.clone(),
-    };
-    let host = Arc::new(WorkerHost { zone, own, all, id: own_id() });
-    let engine = Engine::with_network(plan, host)?;
-    // SAFETY: a valid cycle.
-    let connections = unsafe { (*cycle).connection_n };
-    let max_held = main.raw.max_held().unwrap_or(connections / 4).max(1);
-    let entries = main.entries.iter().enumerate().map(|(i, s)| Entry::new(main, i, s)).collect();
-    let worker = Box::into_raw(Box::new(Worker {
-        main,
-        zone,
-        engine,
-        entries,
-        gate: Time::from_secs(0),
-        held: 0,
-        max_held,
-        slot,
-        released: VecDeque::new(),
-        timer: event(timer_handler),
-        waker: event(waker_handler),
-    }));
-    // SAFETY: just made, never freed; the events live in it.
-    unsafe {
-        (*worker).timer.data = worker.cast();
-        (*worker).waker.data = worker.cast();
-    }
-    main.worker = Some(worker);
-    listen(cycle, own, worker)?;
-    // SAFETY: as above.
-    unmasked_start(unsafe { &(*worker).engine });
-    Ok(())
-}
-
-/// Starts the engine's threads with all signals blocked: nginx's handlers are for its own thread.
-fn unmasked_start(engine: &Engine) {
-    // SAFETY: plain calls on own sets.
-    unsafe {
-        let mut all = std::mem::zeroed::<libc::sigset_t>();
-        let mut saved = std::mem::zeroed::<libc::sigset_t>();
-        libc::sigfillset(&raw mut all);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut saved);
-        engine.start();
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const saved, ptr::null_mut());
     }
 }
 
@@ -553,45 +398,6 @@ fn event(handler: EventHandler) -> Box<ngx_event_t> {
     event
 }
 
-/// Listens on the eventfd: edge-triggered, and never read. During a reload the old worker and the
-/// new one of a slot share it, and whoever read it would take the other's wake-up.
-fn listen(cycle: *mut ngx_cycle_t, fd: RawFd, worker: *mut Worker) -> Result<(), String> {
-    // SAFETY: event-loop thread; nginx's connection for a descriptor of ours, as nginx's own
-    // notify has one. `channel` says at exit that this is no forgotten socket.
-    unsafe {
-        let c = ngx_get_connection(fd as c_int, (*cycle).log);
-        if c.is_null() {
-            return Err("not enough worker_connections for ssl_cert_autofetch".into());
-        }
-        (*c).pool = (*cycle).pool;
-        (*c).data = worker.cast::<c_void>();
-        let (read, write) = ((*c).read, (*c).write);
-        (*read).set_channel(1);
-        (*write).set_channel(1);
-        (*read).log = (*cycle).log;
-        (*write).log = (*cycle).log;
-        (*read).handler = Some(wakeup_handler);
-        let add = ngx_event_actions.add.ok_or("no event method")?;
-        let (kind, flags) = (events::READ_EVENT as ngx_int_t, events::CLEAR_EVENT as ngx_uint_t);
-        if add(read, kind, flags) != NGX_OK {
-            return Err("adding the event of ssl_cert_autofetch failed".into());
-        }
-    }
-    Ok(())
-}
-
-unsafe extern "C" fn wakeup_handler(event: *mut ngx_event_t) {
-    guard((), || {
-        // SAFETY: the connection of listen(); event-loop thread.
-        let worker = unsafe {
-            let c = (*event).data.cast::<ngx_connection_t>();
-            &mut *(*c).data.cast::<Worker>()
-        };
-        worker.take_updates();
-        worker.arm_timer();
-    });
-}
-
 unsafe extern "C" fn timer_handler(event: *mut ngx_event_t) {
     // SAFETY: the event of start(); event-loop thread.
     guard((), || unsafe { (*(*event).data.cast::<Worker>()).end_late() });
@@ -600,31 +406,4 @@ unsafe extern "C" fn timer_handler(event: *mut ngx_event_t) {
 unsafe extern "C" fn waker_handler(event: *mut ngx_event_t) {
     // SAFETY: the event of start(); event-loop thread.
     guard((), || unsafe { (*(*event).data.cast::<Worker>()).wake_some() });
-}
-
-/// A thread inside OpenSSL while exit() takes OpenSSL apart crashes the worker (measured: 9 of
-/// 20). What still runs after a moment is left alone: the process ends without exit handlers.
-pub unsafe extern "C" fn exit_process(cycle: *mut ngx_cycle_t) {
-    const PATIENCE: Duration = Duration::from_millis(100);
-    extern "C" fn leave() {
-        // SAFETY: ends the process.
-        unsafe { libc::_exit(0) }
-    }
-    guard((), || {
-        // SAFETY: the cycle of this worker; one thread.
-        let main = unsafe { Context::of_cycle(&*cycle).map(|c| c.ours()) };
-        // SAFETY: event-loop thread.
-        let worker = main.and_then(|m| unsafe { Worker::of(m) });
-        if worker.is_some_and(|w| !w.engine.stop(PATIENCE)) {
-            // SAFETY: runs before the handlers registered earlier, OpenSSL's among them.
-            unsafe { libc::atexit(leave) };
-        }
-    });
-}
-
-/// For the status: the settings and the view of each entry.
-impl Worker {
-    pub fn views(&self) -> impl Iterator<Item = (&EntrySettings, Option<&View>)> {
-        self.entries.iter().map(|e| (&*e.settings, e.view.as_deref()))
-    }
 }

@@ -3,7 +3,7 @@
 //! in the middle of a write leaves nothing that others wait for.
 
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nginx_sys::{
     ngx_conf_t, ngx_cycle, ngx_int_t, ngx_shared_memory_add, ngx_shm_zone_t, ngx_slab_calloc,
@@ -12,7 +12,8 @@ use nginx_sys::{
 
 use super::conf::MainConf;
 use super::http::Context;
-use super::{NGX_ERROR, NGX_OK, guard, log, ngx_http_ssl_cert_autofetch_module as OURS, worker};
+use super::shared_cell::Cell;
+use super::{NGX_ERROR, NGX_OK, guard, log, ngx_http_ssl_cert_autofetch_module as OURS, process};
 use crate::ca::ChallengeAnswer;
 use crate::clock::{Clock, SystemClock, Time};
 use crate::engine::News;
@@ -127,7 +128,7 @@ unsafe extern "C" fn init(zone: *mut ngx_shm_zone_t, _old: *mut c_void) -> ngx_i
         // is still the old cycle. The slab gives zeroed memory, and all zeros is a valid Zone.
         unsafe {
             let main = &mut *(*zone).data.cast::<MainConf>();
-            if let Err(text) = worker::prepare(main, old_conf()) {
+            if let Err(text) = process::prepare(main, old_conf()) {
                 log::line(nginx_sys::NGX_LOG_EMERG as ngx_uint_t, &text);
                 return NGX_ERROR;
             }
@@ -358,93 +359,4 @@ fn own_pid() -> i32 {
 fn is_alive(pid: i32) -> bool {
     // SAFETY: signal 0 only asks.
     unsafe { libc::kill(pid, 0) == 0 || *libc::__errno_location() != libc::ESRCH }
-}
-
-/// Bytes that are read whole or not at all: a sequence lock over words. Writers of a moment take
-/// turns; one that was killed in its turn is passed over.
-pub struct Cell<const WORDS: usize> {
-    /// Odd while somebody writes.
-    sequence: AtomicU64,
-    length: AtomicU64,
-    words: [AtomicU64; WORDS],
-}
-
-impl<const WORDS: usize> Cell<WORDS> {
-    pub const CAPACITY: usize = WORDS * 8;
-    /// A write takes a microsecond; a writer that takes this many tries of others is dead.
-    const PATIENCE: u32 = 200_000;
-    /// A reader does not wait for one that is dead.
-    const GLANCES: u32 = 2_000;
-
-    pub fn is_empty(&self) -> bool {
-        self.length.load(Ordering::Relaxed) == 0
-    }
-
-    pub fn read(&self) -> Vec<u8> {
-        for _ in 0..Self::GLANCES {
-            let before = self.sequence.load(Ordering::Acquire);
-            if before & 1 == 0 {
-                let bytes = self.copy();
-                fence(Ordering::Acquire);
-                if self.sequence.load(Ordering::Relaxed) == before {
-                    return bytes;
-                }
-            }
-            std::hint::spin_loop();
-        }
-        Vec::new()
-    }
-
-    /// Changes the bytes; what is longer than the capacity is not taken.
-    pub fn update(&self, change: impl FnOnce(&mut Vec<u8>)) {
-        let turn = self.lock();
-        let mut bytes = self.copy();
-        change(&mut bytes);
-        // Passed over while asleep: the turn is another's now.
-        let is_ours = self.sequence.load(Ordering::Acquire) == turn;
-        if is_ours && bytes.len() <= Self::CAPACITY {
-            for (place, chunk) in self.words.iter().zip(bytes.chunks(8)) {
-                let mut word = [0; 8];
-                word[..chunk.len()].copy_from_slice(chunk);
-                place.store(u64::from_ne_bytes(word), Ordering::Relaxed);
-            }
-            self.length.store(bytes.len() as u64, Ordering::Relaxed);
-        }
-        let (done, relaxed) = (Ordering::Release, Ordering::Relaxed);
-        let _ = self.sequence.compare_exchange(turn, turn + 1, done, relaxed);
-    }
-
-    /// Returns the odd number of our turn.
-    fn lock(&self) -> u64 {
-        let mut tries = 0;
-        loop {
-            let seen = self.sequence.load(Ordering::Relaxed);
-            tries += 1;
-            let ours = match seen & 1 {
-                0 => seen + 1,
-                _ if tries > Self::PATIENCE => seen + 2,
-                _ => {
-                    std::hint::spin_loop();
-                    continue;
-                }
-            };
-            if self
-                .sequence
-                .compare_exchange(seen, ours, Ordering::Acquire, Ordering::Relaxed)
-                .is_ok()
-            {
-                fence(Ordering::Release);
-                return ours;
-            }
-        }
-    }
-
-    fn copy(&self) -> Vec<u8> {
-        let length = (self.length.load(Ordering::Relaxed) as usize).min(Self::CAPACITY);
-        let words = self.words.iter().take(length.div_ceil(8));
-        let mut bytes: Vec<u8> =
-            words.flat_map(|w| w.load(Ordering::Relaxed).to_ne_bytes()).collect();
-        bytes.truncate(length);
-        bytes
-    }
 }

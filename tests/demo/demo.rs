@@ -51,9 +51,8 @@ fn main() {
     told.happened(&format!("served to a client, {}", ms(before.took)), &old);
     let session = client.tls13().connect().expect("handshake").session();
 
-    let key = std::fs::read(keystore.join(format!("certs/{NAME}/current/privkey.pem")));
-    let chain = std::fs::read(keystore.join(format!("certs/{NAME}/current/fullchain.pem")));
-    let revocation = lab.pebble.revoke(&chain.expect("the chain"), &key.expect("its key"), Some(1));
+    let stored = Stored::of(&keystore, NAME);
+    let revocation = lab.pebble.revoke(&stored.chain_pem(), &stored.key_pem(), Some(1));
     revocation.expect("the CA revokes");
     let revoked_at = Instant::now();
     told.bad("revoked at the CA (keyCompromise)", &old);

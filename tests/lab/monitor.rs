@@ -24,20 +24,26 @@ impl Monitor {
         Monitor { http: Http::plain(), base: format!("http://{}", port.addr()) }
     }
 
-    pub fn status(&self) -> Value {
-        let answer = self.http.get(&format!("{}/status", self.base)).expect("status");
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        answer.json()
+    /// The whole status; None while nginx does not answer.
+    pub fn try_status(&self) -> Option<Value> {
+        let answer = self.http.get(&format!("{}/status", self.base));
+        answer.ok().map(|a| a.json()).filter(Value::is_object)
     }
 
+    pub fn status(&self) -> Value {
+        wait_for("the status", Duration::from_secs(10), || self.try_status())
+    }
+
+    /// The status of one entry.
     pub fn entry(&self, name: &str) -> Value {
-        let status = self.status();
-        let entries = status["entries"].as_array().expect("entries");
-        entries.iter().find(|e| e["name"] == name).expect("an entry of this name").clone()
+        let entries = self.status()["entries"].as_array().cloned().unwrap_or_default();
+        let entry = entries.into_iter().find(|e| e["name"] == name);
+        entry.unwrap_or_else(|| panic!("no entry {name:?}"))
     }
 
     pub fn counter(&self, name: &str) -> u64 {
-        self.status()["counters"][name].as_u64().expect("a counter of this name")
+        let status = self.status();
+        status["counters"][name].as_u64().unwrap_or_else(|| panic!("no counter {name:?}: {status}"))
     }
 
     pub fn wait_counter(&self, name: &str, at_least: u64, within: Duration) {

@@ -10,7 +10,7 @@ use openssl::pkey::{PKey, Private};
 use openssl::x509::X509;
 use serde_json::Value;
 
-use super::http::Http;
+use super::monitor::Monitor;
 use super::pki::{Identity, serial_hex};
 use super::process::wait_for;
 use super::{Config, Lab, Nginx, Port, Settings};
@@ -151,25 +151,24 @@ impl Site {
 
     /// The whole status; None while nginx does not answer.
     pub fn try_status(&self) -> Option<Value> {
-        let answer = Http::plain().get(&format!("http://{}/status", self.status_port.addr()));
-        answer.ok().map(|a| a.json()).filter(|v| v.is_object())
+        self.monitor().try_status()
     }
 
     pub fn status(&self) -> Value {
-        wait_for("the status", Duration::from_secs(10), || self.try_status())
+        self.monitor().status()
     }
 
     /// The status of one entry.
     pub fn entry(&self, name: &str) -> Value {
-        self.status()["entries"]
-            .as_array()
-            .and_then(|all| all.iter().find(|e| e["name"] == name).cloned())
-            .unwrap_or_else(|| panic!("no entry {name:?}"))
+        self.monitor().entry(name)
     }
 
     pub fn counter(&self, name: &str) -> u64 {
-        let status = self.status();
-        status["counters"][name].as_u64().unwrap_or_else(|| panic!("no counter {name:?}: {status}"))
+        self.monitor().counter(name)
+    }
+
+    fn monitor(&self) -> Monitor {
+        Monitor::at(&self.status_port)
     }
 
     /// The entry, as soon as it is what is wanted.

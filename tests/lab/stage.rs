@@ -7,6 +7,7 @@ use super::Lab;
 use super::monitor::{LOCATIONS, Monitor};
 use super::nginx::{Config, Nginx};
 use super::pebble::Settings;
+use super::site::Stored;
 
 /// A lab whose nginx runs.
 pub struct Stage {
@@ -51,9 +52,8 @@ impl Stage {
 
     /// Revokes at the CA, by the key in the keystore.
     pub fn revoke(&self, name: &str, reason: Option<u8>) {
-        let dir = self.nginx.keystore().join("certs").join(name).join("current");
-        let read = |file| fs::read(dir.join(file)).expect("a stored certificate");
-        let (cert, key) = (read("fullchain.pem"), read("privkey.pem"));
+        let stored = Stored::of(&self.nginx.keystore(), name);
+        let (cert, key) = (stored.chain_pem(), stored.key_pem());
         self.lab.pebble.revoke(&cert, &key, reason).expect("revoked");
     }
 

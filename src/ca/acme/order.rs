@@ -97,7 +97,7 @@ fn resume(ca: &AcmeCa, saved: &Value) -> Result<State, IssueError> {
     Ok(saved.state)
 }
 
-fn advance(ca: &AcmeCa, state: &mut State, order: &Order) -> Result<Progress, IssueError> {
+fn advance(ca: &AcmeCa, state: &mut State, order: &mut Order) -> Result<Progress, IssueError> {
     loop {
         match state {
             State::New => {
@@ -183,13 +183,19 @@ fn prove(
 }
 
 /// Has the certificate made and fetches it.
-fn finish(ca: &AcmeCa, order: &Order, url: &str, pace: &mut Pace) -> Result<Progress, IssueError> {
+fn finish(
+    ca: &AcmeCa,
+    order: &mut Order,
+    url: &str,
+    pace: &mut Pace,
+) -> Result<Progress, IssueError> {
     const WHAT: &str = "order";
     let mut response = ca.get(WHAT, url).map_err(|f| f.into_error(WHAT))?;
     let mut current: OrderObject = parse(WHAT, &response)?;
     if current.status == "ready" {
         match finalize(ca, order, &current) {
             Ok(answer) => {
+                order.accepted = true;
                 current = parse("finalize", &answer)?;
                 response = answer;
                 *pace = Pace::new(ca);
@@ -200,12 +206,18 @@ fn finish(ca: &AcmeCa, order: &Order, url: &str, pace: &mut Pace) -> Result<Prog
         }
     }
     match current.status.as_str() {
-        "valid" => download(ca, &current).map(Progress::Issued),
+        "valid" => {
+            order.accepted = true; // also if the answer to finalize was lost
+            download(ca, &current).map(Progress::Issued)
+        }
         "pending" | "ready" | "processing" => {
             let wish = ca.client.retry_after(&response);
             pace.wait(ca, WHAT, FINISHING_LIMIT, wish).map(Progress::Wait)
         }
-        "invalid" => Err(why_invalid(ca, order, &current)),
+        "invalid" => {
+            order.accepted = false; // nothing comes of it
+            Err(why_invalid(ca, order, &current))
+        }
         status => Err(strange_status(WHAT, status)),
     }
 }

@@ -309,6 +309,7 @@ fn now() -> Time {
 
 fn order() -> Order {
     Order {
+        accepted: false,
         ca: "corp".into(),
         names: vec!["a.example".into()],
         csr: b"csr".to_vec(),
@@ -895,6 +896,7 @@ fn only_certificates_are_taken() {
         let chain = Exchange::new(Method::Post, "/cert/1", 200, body);
         let result = bench.step(&ca, &mut order, [valid, chain]);
         assert_eq!(result.is_ok(), good, "{body:.60}");
+        assert!(order.accepted, "it was made, and counts");
     }
 }
 

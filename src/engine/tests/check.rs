@@ -128,6 +128,101 @@ fn the_answer_that_there_is_none_comes_in_time() {
 }
 
 #[test]
+fn the_time_in_a_queue_is_not_the_responders() {
+    for is_demanded in [true, false] {
+        let world = World::with(|w| w.settings.check = Check::Hard);
+        let serial = world.store(0x11);
+        world.responder.say(&serial, &[Say::Slow(s(1) / 2)]);
+        let (mut worker, mut other) = (world.worker(), world.worker());
+        match is_demanded {
+            true => worker.demand(),
+            false => _ = worker.look(),
+        }
+        worker.desk.work_once(); // looks
+        world.clock.advance(s(60)); // no thread is free
+        if is_demanded {
+            other.demand();
+            other.desk.work_once(); // the claim has run out
+        }
+        world.drive(&mut [&mut worker, &mut other]);
+        assert_eq!(worker.told().lines(), [""; 0], "{is_demanded}");
+        assert_eq!(worker.decide(None), Decision::Serve);
+        assert_eq!(world.responder.queries(), [serial], "by one of them");
+    }
+}
+
+#[test]
+fn a_replacements_time_in_a_queue_is_not_the_responders() {
+    let world = World::with(|w| w.settings.check = Check::Hard);
+    world.responder.say(&world.cas[0].serial(1), &[Say::Slow(s(2))]);
+    let mut worker = world.worker();
+    worker.look();
+    while world.cas[0].issued() == 0 {
+        if worker.desk.work_once().is_none() {
+            world.clock.advance(s(1));
+        }
+    }
+    world.clock.advance(s(60));
+    world.drive(&mut [&mut worker]);
+    assert_eq!(world.stored(), Some(world.cas[0].serial(1)));
+    assert_eq!(worker.news().issue_failures, 0);
+}
+
+#[test]
+fn an_answer_about_another_certificate_says_nothing_about_this_one() {
+    for say in [Say::Good, Say::Nothing(Some(s(300))), Say::Unknown] {
+        let world = World::with(|w| w.settings.check = Check::Hard);
+        let old = world.store(0x11);
+        world.responder.say(&old, std::slice::from_ref(&say));
+        let worker = std::sync::Arc::new(world.worker());
+        worker.desk.demand(0);
+        worker.desk.work_once(); // looks
+        let late = std::sync::Arc::clone(&worker);
+        *world.responder.meanwhile.lock().unwrap() = Some(Box::new({
+            let (new, dir) = (world.prepare(0x12), world.dir());
+            move || {
+                new(&dir);
+                late.desk.reload(&mut late.desk.entry(0)).unwrap();
+            }
+        }));
+        while worker.desk.work_once().is_some() {}
+        assert_eq!(world.responder.queries(), [old, hex(0x12)], "{say:?}");
+        let updates = worker.desk.board().take_updates();
+        let finished: Vec<_> = updates.iter().filter_map(|u| u.finished).collect();
+        assert_eq!(worker.decide(Some(finished[0])), Decision::Serve, "{say:?}");
+        assert_eq!((worker.news().next_check, worker.news().check_failures), (None, 0));
+    }
+}
+
+#[test]
+fn the_back_off_of_one_certificate_does_not_hold_up_the_next() {
+    let world = World::with(|w| w.settings.check = Check::Hard);
+    let old = world.store(0x11);
+    world.responder.say(&old, &[Say::Nothing(None)]);
+    let (mut worker, mut other) = (world.worker(), world.worker());
+    world.pass(&mut [&mut worker, &mut other], s(200));
+    assert!(worker.news().next_check.is_some_and(|next| next > world.now() + s(30)));
+    world.store(0x12); // imported
+    world.pass(&mut [&mut worker, &mut other], s(2));
+    assert_eq!(worker.decide(None), Decision::Serve);
+
+    // But what was noted about the new one stays, whoever sees it first.
+    let world = World::new();
+    let old = world.store(0x11);
+    world.responder.say(&old, &[Say::Revoked(Reason::Superseded)]);
+    world.responder.say(&world.cas[0].serial(1), &[Say::Nothing(None)]);
+    let (mut worker, mut other) = (world.worker(), world.worker());
+    other.look();
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    let next = worker.news().next_check;
+    assert!(next.is_some());
+    other.look();
+    assert_eq!(other.desk.entry(0).serial(), Some(world.cas[0].serial(1)));
+    assert_eq!(other.news().next_check, next);
+}
+
+#[test]
 fn failed_checks_back_off_and_the_responders_wish_is_honoured() {
     let world = World::new();
     let serial = world.store(0x11);

@@ -388,6 +388,32 @@ fn which_ca_is_asked() {
 }
 
 #[test]
+fn an_order_at_the_second_ca_is_taken_up() {
+    let (mut world, _) = revoked();
+    world.settings.cas = vec!["one".into(), "two".into()];
+    world.cas[0].script((0..9).map(|_| Do::Fail(refused(false, None))).collect());
+    world.cas[1].script((0..3).map(|_| Do::Wait(s(100))).collect());
+    let mut worker = world.worker();
+    worker.demand();
+    world.pass(&mut [&mut worker], s(330));
+    assert_eq!((world.cas[0].orders(), world.cas[1].orders()), (1, 1));
+    assert_eq!(world.stored(), Some(world.cas[1].serial(1)));
+}
+
+#[test]
+fn an_order_is_kept_until_another_one_takes_its_place() {
+    let (mut world, _) = revoked();
+    world.settings.cas = vec!["one".into(), "two".into()];
+    world.ca_settings[1].budget = Budget { count: 0, window: s(86400) };
+    world.cas[0].script(vec![Do::Wait(s(1)), Do::Fail(unreachable())]);
+    let mut worker = world.worker();
+    worker.demand();
+    world.pass(&mut [&mut worker], s(30));
+    assert_eq!((world.cas[0].orders(), world.cas[1].orders()), (1, 0));
+    assert_eq!(world.stored(), Some(world.cas[0].serial(1)));
+}
+
+#[test]
 fn a_ca_that_wants_to_be_left_alone_is() {
     let (mut world, _) = revoked();
     world.settings.cas = vec!["one".into(), "two".into()];
@@ -499,6 +525,58 @@ fn the_budget_counts_what_is_not_due_by_time() {
     world.clock.advance(wait);
     world.pass(&mut [&mut worker], s(3));
     assert_eq!(world.stored(), Some(world.cas[0].serial(3)));
+}
+
+#[test]
+fn what_is_issued_and_never_served_counts_whyever_it_was_asked_for() {
+    let lapsed = Spec { serial: 0x11, life: (-9 * DAY, -DAY), ..Spec::default() };
+    let old = Spec { serial: 0x11, life: (-25 * DAY, 5 * DAY), ..Spec::default() };
+    let gone = Spec { serial: 0x11, ..Spec::default() };
+    for (spec, is_revoked) in
+        [(None, false), (Some(lapsed), false), (Some(old), false), (Some(gone), true)]
+    {
+        for lost in [true, false] {
+            let budget = Budget { count: 2, window: s(7 * 86400) };
+            let world = World::with(|w| w.ca_settings[0].budget = budget);
+            if let Some(spec) = spec {
+                let serial = world.store_as(spec);
+                let say = if is_revoked { Say::Revoked(Reason::Superseded) } else { Say::Good };
+                world.responder.say(&serial, &[say]);
+            }
+            let what = || if lost { Do::Lose } else { Do::IssueWrong };
+            world.cas[0].script((0..99).map(|_| what()).collect());
+            let mut worker = world.worker();
+            world.pass(&mut [&mut worker], s(3600));
+            assert_eq!(world.cas[0].issued(), 2, "{:?} {lost}", spec.map(|s| s.life));
+            world.cas[0].script(vec![]);
+            world.clock.advance(s(7 * 86400));
+            world.pass(&mut [&mut worker], s(10));
+            assert_eq!(world.stored(), Some(world.cas[0].serial(3)), "a week later");
+        }
+    }
+}
+
+#[test]
+fn an_issuance_is_counted_before_its_chain_is_stored_and_once() {
+    for check in [Check::Soft, Check::Hard] {
+        let (mut world, _) = revoked();
+        world.settings.check = check;
+        world.responder.say(&world.cas[0].serial(1), &[Say::Unknown]);
+        let (keystore, name) = (world.keystore(), world.settings.name.clone());
+        let counted = || keystore.issued_since(&name, "one", world.now() - s(3600), false).unwrap();
+        let mut worker = world.worker();
+        worker.demand();
+        let mut seen = 0;
+        world.pass(&mut [&mut worker], s(1));
+        for _ in 0..99 {
+            worker.desk.work_once();
+            let chain = keystore.pending(&name).unwrap().and_then(|p| p.chain);
+            seen += usize::from(chain.is_some());
+            assert!(chain.is_none() || counted() == 1);
+        }
+        world.pass(&mut [&mut worker], s(120));
+        assert_eq!((counted(), seen > 0), (1, true), "{check:?}");
+    }
 }
 
 #[test]

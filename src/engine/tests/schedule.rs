@@ -177,6 +177,58 @@ fn a_clock_that_is_set_back_is_no_reason_to_wait() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_makes_no_old_answer_fresh() {
+    let world = World::with(|w| w.settings.check = crate::settings::Check::Hard);
+    let old = world.store(0x11);
+    let mut worker = world.worker();
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    worker.told();
+    world.clock.set_back(s(7200));
+    world.responder.queries();
+    world.responder.say(&old, &[Say::Revoked(Reason::KeyCompromise)]);
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    assert_eq!(world.responder.queries().first(), Some(&old));
+    assert_eq!(world.stored(), Some(world.cas[0].serial(1)));
+    assert_eq!(worker.decide(Some(worker.desk.now())), Decision::Serve, "the new one");
+
+    // And a good one is asked for without a client.
+    world.clock.set_back(s(7200));
+    world.pass(&mut [&mut worker], s(3));
+    assert_eq!(world.responder.queries().last(), Some(&world.cas[0].serial(1)));
+    assert_eq!(worker.decide(None), Decision::Serve);
+}
+
+#[test]
+fn short_lives_do_not_make_one_issuance_after_the_other() {
+    // A life of which so many seconds are over, and so many left; issuances in 300 s.
+    for (over, left, at_least, at_most) in [
+        (0, 2, 2, 5),
+        (DAY, 70, 2, 5),
+        (DAY, 2, 2, 5),    // rejected
+        (0, 30, 10, 20),   // renewed in time
+        (DAY, 3600, 1, 1), // in time as well
+    ] {
+        let world = World::new();
+        let short = (0..99).map(|_| Do::IssueFrom(-over, left)).collect();
+        world.cas[0].script(short);
+        let mut worker = world.worker();
+        world.pass(&mut [&mut worker], s(300));
+        let issued = world.cas[0].issued();
+        assert!(at_least <= issued && issued <= at_most, "{over} {left}: {issued}");
+        let lines = worker.told().lines().join("\n");
+        let told = lines.contains("hardly any life") || lines.contains("ends already");
+        assert_eq!(told, left < 30 || left == 70, "{lines}");
+        if left < 3600 && told {
+            world.cas[0].script(vec![]);
+            world.pass(&mut [&mut worker], s(1200));
+            assert_eq!(worker.decide(None), Decision::Serve, "{over} {left}");
+        }
+    }
+}
+
+#[test]
 fn the_watch_comes_back_when_something_is_due() {
     let world = World::with(|w| w.settings.check_interval = s(10));
     world.store(0x11);
@@ -205,6 +257,7 @@ fn a_refusal_is_told_once_and_its_end_too() {
     world.responder.say(&serial, &[Say::Good, Say::Nothing(None)]);
     let (mut worker, mut other) = (world.worker(), world.worker());
     world.pass(&mut [&mut worker, &mut other], s(300));
+    world.drive(&mut [&mut worker, &mut other]); // an attempt may be due just now
     let told = [worker.told().verdicts(), other.told().verdicts()].concat();
     assert_eq!(told, ["refused, certificate serial=11: no proof that it is valid"]);
     assert_eq!(worker.decide(None), Decision::Refuse(crate::policy::Refusal::NoProof));

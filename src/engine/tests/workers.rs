@@ -370,6 +370,7 @@ fn a_stored_certificate_that_is_left_in_pending_is_not_taken_up() {
         ca: "one".into(),
         names: world.settings.names.clone(),
         csr: vec![],
+        accepted: true,
         state: serde_json::Value::Null,
     };
     let pending = crate::keystore::Pending {
@@ -378,6 +379,7 @@ fn a_stored_certificate_that_is_left_in_pending_is_not_taken_up() {
         chain: Some(chain),
         created_at: world.now(),
         replaces: None,
+        counted: false,
     };
     keystore.save_pending(&lock, &pending).unwrap();
     drop(lock);
@@ -386,6 +388,70 @@ fn a_stored_certificate_that_is_left_in_pending_is_not_taken_up() {
     assert_eq!(world.stored(), Some(world.cas[0].serial(2)), "a new one with a new key");
     let version = keystore.load(&world.settings.name).unwrap().unwrap().version;
     assert_eq!(version, 2, "and the old one not once more");
+}
+
+#[test]
+fn hosts_with_different_names_leave_a_budget_for_revocations() {
+    let mut world = World::new();
+    let mut hosts: Vec<Worker> = ["a.example", "b.example"]
+        .map(|name| {
+            world.settings.names = vec!["shop.example".into(), name.into()];
+            world.worker_of(&Default::default())
+        })
+        .into();
+    let [a, b] = &mut hosts[..] else { panic!() };
+    world.pass(&mut [a, b], s(600));
+    assert_eq!(world.cas[0].issued(), 2, "the first one, and one for names");
+    for _ in 0..5 {
+        world.clock.advance(s(3600));
+        world.pass(&mut [a, b], s(60));
+    }
+    assert_eq!(world.cas[0].issued(), 3, "half the budget");
+    // Not even for those who ask.
+    world.clock.advance(s(3600));
+    for _ in 0..5 {
+        for worker in [&mut *a, &mut *b] {
+            worker.told();
+            worker.demand();
+            world.drive(&mut [worker]);
+            world.clock.advance(s(3600));
+        }
+    }
+    assert_eq!(world.cas[0].issued(), 3);
+    world.responder.say(&world.cas[0].serial(3), &[Say::Revoked(Reason::KeyCompromise)]);
+    a.told();
+    a.demand();
+    world.drive(&mut [a]);
+    assert_eq!(world.stored(), Some(world.cas[0].serial(4)));
+}
+
+#[test]
+fn which_issuance_of_another_configuration_is_gone_on_with() {
+    use crate::settings::KeyType;
+    let (shop, more) = (vec!["shop.example"], vec!["shop.example", "more.example"]);
+    // Names asked for and names wanted, the key wanted, and what was issued in the end.
+    for (before, after, key, issued) in [
+        (&more, &shop, KeyType::Ecdsa256, 1),
+        (&shop, &more, KeyType::Ecdsa256, 2),
+        (&shop, &shop, KeyType::Ecdsa384, 2),
+    ] {
+        let names = |names: &[&str]| names.iter().map(|n| n.to_string()).collect();
+        let mut world = World::with(|w| w.settings.check = Check::Hard);
+        world.settings.names = names(before);
+        world.responder.say(&world.cas[0].serial(1), &[Say::Unknown]);
+        let mut worker = world.worker();
+        worker.demand();
+        world.drive(&mut [&mut worker]);
+        assert_eq!((world.cas[0].issued(), world.stored()), (1, None), "it waits for proof");
+        worker.host.die();
+
+        (world.settings.names, world.settings.key) = (names(after), key);
+        world.responder.say(&world.cas[0].serial(1), &[Say::Good]);
+        let mut worker = world.worker_of(&Default::default());
+        world.pass(&mut [&mut worker], s(10));
+        assert_eq!(world.cas[0].issued(), issued, "{before:?} {after:?} {key:?}");
+        assert_eq!(world.stored(), Some(world.cas[0].serial(issued)));
+    }
 }
 
 #[test]

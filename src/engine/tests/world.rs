@@ -127,15 +127,27 @@ impl World {
     }
 
     pub fn store_as(&self, spec: Spec) -> Serial {
+        self.prepare_as(spec)(&self.dir());
+        hex(spec.serial)
+    }
+
+    pub fn prepare(&self, serial: u64) -> impl FnOnce(&std::path::Path) + Send + use<> {
+        self.prepare_as(Spec { serial, ..Spec::default() })
+    }
+
+    /// Stores it when it is called.
+    fn prepare_as(&self, spec: Spec) -> impl FnOnce(&std::path::Path) + Send + use<> {
         let ca = &self.cas[0].identity;
         let leaf = ca.issue(spec);
         let chain = [leaf.pem(), ca.pem()].concat();
         let key = Secret::new(leaf.key.private_key_to_pem_pkcs8().unwrap());
-        let keystore = self.keystore();
-        let lock = keystore.try_lock(&self.settings.name).unwrap().unwrap();
-        let meta = Meta { ca: Some("one".into()), ..Meta::default() };
-        keystore.commit(&lock, &chain, &key, &meta).unwrap();
-        hex(spec.serial)
+        let name = self.settings.name.clone();
+        move |dir| {
+            let keystore = Keystore::open(dir).unwrap();
+            let lock = keystore.try_lock(&name).unwrap().unwrap();
+            let meta = Meta { ca: Some("one".into()), ..Meta::default() };
+            keystore.commit(&lock, &chain, &key, &meta).unwrap();
+        }
     }
 
     /// Serial of what is stored, and that it is whole.
@@ -396,6 +408,8 @@ pub enum Say {
     Unknown,
     /// Nothing that counts, and when to come back.
     Nothing(Option<Duration>),
+    /// Good, after this time, if it is waited for.
+    Slow(Duration),
     /// Nothing, after this time.
     Hang(Duration),
     Panic,
@@ -452,7 +466,11 @@ impl Responders for FakeResponder {
             Say::Revoked(reason) => Status::Revoked { reason, at: asked },
             Say::Unknown => Status::Unknown,
             Say::Nothing(retry_after) => return nothing("no answer", retry_after),
-            Say::Hang(time) => {
+            Say::Slow(time) if time <= inquiry.timeout => {
+                self.clock.advance(time);
+                Status::Good
+            }
+            Say::Hang(time) | Say::Slow(time) => {
                 self.clock.advance(time.min(inquiry.timeout));
                 return nothing("timed out", None);
             }
@@ -478,8 +496,12 @@ pub enum Do {
     Wait(Duration),
     /// Issues with a life of these seconds from [`NOW`].
     IssueFor(i64, i64),
+    /// The same, from now.
+    IssueFrom(i64, i64),
     /// Issues for other names.
     IssueWrong,
+    /// Issues, and nothing arrives: the order is dead.
+    Lose,
 }
 
 pub struct FakeCa {
@@ -576,8 +598,16 @@ impl Ca for FakeCa {
             Some(Do::IssueFor(begin, end)) => {
                 Progress::Issued(self.issue(&request, &names, (begin, end)))
             }
+            Some(Do::IssueFrom(begin, end)) => {
+                Progress::Issued(self.issue(&request, &names, (now + begin, now + end)))
+            }
             Some(Do::IssueWrong) => {
                 Progress::Issued(self.issue(&request, &["wrong.example"], life))
+            }
+            Some(Do::Lose) => {
+                self.issued.fetch_add(1, SeqCst);
+                order.accepted = true;
+                return Err(IssueError::Protocol { what: "certificate", cause: "lost".into() });
             }
             None if order.state["polled"].is_null() => {
                 order.state["polled"] = json!(true);

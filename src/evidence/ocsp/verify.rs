@@ -197,7 +197,7 @@ fn find_ours(basic: &OcspBasicResponseRef, query: &Query, now: Time) -> Result<E
         match check_id(&single, query).and_then(|()| read(&single, query, now)) {
             Ok(evidence) => {
                 found = Some(match found {
-                    Some(other) => Evidence::newest(other, evidence),
+                    Some(other) => Evidence::newest(other, evidence, now),
                     None => evidence,
                 });
             }
