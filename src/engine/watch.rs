@@ -182,6 +182,8 @@ impl Watch {
             return None;
         }
         self.tell_no_source(desk, &mut entry);
+        // It may have become bad by time alone.
+        desk.note_bad(&mut entry, now);
         desk.note_refused(&mut entry);
         if now < begun {
             return Some(begun);
