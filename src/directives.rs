@@ -246,7 +246,7 @@ pub static CA_DIRECTIVES: &[Directive] = &[
         "budget",
         "N/TIME",
         "5/7d",
-        "replacements an entry at most that are not due by time, kept across restarts",
+        "replacements an entry at most that are not due by time, kept across restarts; what the CA issued and could not be served counts too, lacking names get half of it",
     ),
 ];
 

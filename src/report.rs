@@ -113,6 +113,40 @@ fn failed(f: &mut fmt::Formatter<'_>, what: &str, cause: &str, retry: Duration) 
 
 /// One line, bounded, without control characters: causes quote bytes from the network.
 pub fn printable(text: &str) -> String {
-    const LIMIT: usize = 600;
-    text.chars().take(LIMIT).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let end = (0..=LONGEST).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+    text[..end].chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Bytes. nginx cuts a line at 2048, with the time, our prefix, a name of 253, and what follows a
+/// cause: that there is a next attempt is never lost.
+const LONGEST: usize = 1536;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_line_is_never_lost() {
+        const PREFIX: usize =
+            "2026/11/22 03:37:35 [warn] 4194304#4194304: ssl_cert_autofetch: ".len();
+        for cause in ["x", "\u{7f}", "ä", "€", "\u{10348}"].map(|c| format!("-{}", c.repeat(4000)))
+        {
+            let retry = Duration::from_secs(86_400);
+            for what in [
+                What::CheckFailed { cause: cause.clone(), retry },
+                What::IssueFailed { cause: cause.clone(), retry },
+            ] {
+                let line = Event { entry: "n".repeat(253), what }.to_string();
+                assert!(PREFIX + line.len() < 2048, "{}", line.len());
+                assert!(line.len() > 1700, "{}", line.len());
+                assert!(line.ends_with(", next attempt in 86400 s"), "{line}");
+                assert!(!line.contains(char::is_control));
+            }
+            let what = What::Refused { serial: Some(Serial("ab".repeat(20))), cause };
+            let line = Event { entry: "n".repeat(253), what }.to_string();
+            assert!(PREFIX + line.len() < 2048, "{}", line.len());
+        }
+        assert_eq!(printable("a\nb"), "a b");
+        assert_eq!(printable(""), "");
+    }
 }

@@ -17,7 +17,10 @@ const TICKETS: &str = "ssl_session_cache none; ssl_session_tickets on; \
                        ssl_session_ticket_key ticket.key;";
 
 /// One way to resume: the server's and the client's part.
-fn ways() -> Vec<(&'static str, &'static str, fn(Client) -> Client)> {
+/// What it is called, the lines it needs, and how a client goes.
+type Way = (&'static str, &'static str, fn(Client) -> Client);
+
+fn ways() -> Vec<Way> {
     vec![
         ("session ids, TLS 1.2", CACHE, Client::tls12),
         ("tickets, TLS 1.2", TICKETS, Client::tls12),

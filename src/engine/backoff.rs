@@ -7,6 +7,8 @@ use std::time::Duration;
 const CHECK: [u64; 5] = [5, 10, 30, 60, 300];
 /// After so many failed issuances in a row.
 const ISSUE: [u64; 6] = [10, 30, 60, 300, 900, 3600];
+/// A responder's wish up to this is honoured whatever the interval.
+const SHORT_WISH: Duration = Duration::from_secs(60);
 /// A longer wish of a CA or responder is a mistake of theirs: nothing would end it but a reload.
 const LONGEST_WISH: Duration = Duration::from_secs(24 * 3600);
 
@@ -18,6 +20,8 @@ pub fn check(failures: u32, interval: Duration, wish: Option<Duration>, share: f
         Duration::ZERO => Duration::from_secs(CHECK[0]),
         interval => (interval / 2).max(Duration::from_secs(1)),
     };
+    // Nobody has signed the wish, and under `check hard` nobody is served until then.
+    let wish = wish.map(|wish| wish.min((interval / 2).max(SHORT_WISH)));
     honour(jitter(step(&CHECK, failures), share).min(longest), wish)
 }
 
@@ -97,12 +101,15 @@ mod tests {
             (4, hour, None, s(60)),
             (5, hour, None, s(300)),
             (99, hour, None, s(300)),
-            (5, s(100), None, s(50)),          // half the interval
-            (1, s(1), None, s(1)),             // but not all the time
-            (3, s(0), None, s(5)),             // check_interval 0
-            (5, s(100), Some(s(400)), s(400)), // the responder's wish is longer
-            (5, hour, Some(s(1)), s(300)),     // a shorter wish is none
-            (1, hour, Some(s(9_000_000)), s(24 * 3600)),
+            (5, s(100), None, s(50)),         // half the interval
+            (1, s(1), None, s(1)),            // but not all the time
+            (3, s(0), None, s(5)),            // check_interval 0
+            (5, s(100), Some(s(55)), s(55)),  // the responder's wish is longer
+            (5, s(100), Some(s(400)), s(60)), // but nobody has signed it
+            (1, hour, Some(s(3600)), s(1800)),
+            (1, s(0), Some(s(3600)), s(60)),
+            (5, hour, Some(s(1)), s(300)), // a shorter wish is none
+            (1, hour * 99, Some(s(9_000_000)), s(24 * 3600)),
         ] {
             assert_eq!(check(failures, interval, wish, MIDDLE), want, "{failures} {interval:?}");
         }

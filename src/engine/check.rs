@@ -113,7 +113,10 @@ impl CheckJob {
         now: Time,
         since: Option<Time>,
     ) -> Option<Next> {
-        if let Err(error) = desk.reload(entry) {
+        // One that fails later is no reason to stop checking what is served.
+        let read =
+            desk.reload(entry).or_else(|e| if entry.bundle.is_ok() { Ok(()) } else { Err(e) });
+        if let Err(error) = read {
             let cause = error.to_string();
             if entry.is_bad(now) {
                 replace::give_up(desk, entry, &cause);

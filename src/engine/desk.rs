@@ -126,6 +126,7 @@ impl Desk {
             }
         }
         let first = !std::mem::replace(&mut entry.loaded, true);
+        entry.is_stale = false;
         std::mem::swap(&mut entry.evidence, &mut evidence);
         for (unsaved, der) in std::mem::take(&mut entry.unsaved) {
             self.save_evidence(entry, unsaved, der);
@@ -137,6 +138,9 @@ impl Desk {
         };
         if replaced {
             entry.bundle = loaded.map(Arc::new);
+            if entry.bundle.is_ok() && !entry.is_unwanted() {
+                entry.unwanted = None; // the wish is granted, also for what may be broken later
+            }
         }
         entry.has_source = self.source(entry).is_some();
         let news = self.host.news(entry.index);
@@ -194,7 +198,7 @@ impl Desk {
             Ok(all) => entry.evidence = all,
             Err(_) => {
                 entry.absorb(evidence.clone(), now);
-                entry.unsaved.push((evidence, der));
+                entry.keep_unsaved(evidence, der, now);
             }
         }
     }

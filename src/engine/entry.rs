@@ -18,10 +18,12 @@ pub struct Entry {
     pub settings: Arc<EntrySettings>,
     /// Whether the keystore could be read at all: until then nothing is known to be missing.
     pub loaded: bool,
+    /// There is something new that could not be read.
+    pub is_stale: bool,
     pub bundle: Result<Arc<Bundle>, Defect>,
     /// All that the keystore has, also about earlier certificates.
     pub evidence: Vec<Evidence>,
-    /// Verified, but not stored yet because the keystore failed.
+    /// Verified, but not stored yet because the keystore failed; one a certificate and source.
     pub unsaved: Vec<(Evidence, Vec<u8>)>,
     pub has_source: bool,
     pub news: News,
@@ -30,8 +32,9 @@ pub struct Entry {
     /// A version that was heard of by its number, and when: on NFS `current` may be older for half
     /// a minute.
     pub heard_of: Option<(u64, Time)>,
-    /// The certificate that a person wants replaced (`cert-autofetch renew`).
-    pub unwanted: Option<Fingerprint>,
+    /// The certificate that a person wants replaced (`cert-autofetch renew`); Some(None): one that
+    /// can't be read, or the first.
+    pub unwanted: Option<Option<Fingerprint>>,
     /// The certificate that was told of as having no source.
     pub told_no_source: Option<Fingerprint>,
 }
@@ -42,6 +45,7 @@ impl Entry {
             index,
             settings,
             loaded: false,
+            is_stale: false,
             bundle: Err(Defect::Missing),
             evidence: Vec::new(),
             unsaved: Vec::new(),
@@ -115,7 +119,7 @@ impl Entry {
     }
 
     pub fn is_unwanted(&self) -> bool {
-        self.fingerprint().is_some() && self.fingerprint() == self.unwanted.as_ref()
+        self.unwanted.as_ref().is_some_and(|unwanted| unwanted.as_ref() == self.fingerprint())
     }
 
     /// The version that is known to be current.
@@ -173,6 +177,18 @@ impl Entry {
             }
             None => self.evidence.push(new),
         }
+    }
+
+    /// Keeps an answer that could not be stored, instead of another one of which it takes the place.
+    pub fn keep_unsaved(&mut self, new: Evidence, der: Vec<u8>, now: Time) {
+        let same = |e: &Evidence| e.certificate == new.certificate && e.source == new.source;
+        let Some(i) = self.unsaved.iter().position(|(e, _)| same(e)) else {
+            return self.unsaved.push((new, der));
+        };
+        let (old, old_der) = self.unsaved.swap_remove(i);
+        let stands = Evidence::newest(old, new.clone(), now);
+        let der = if stands == new { der } else { old_der };
+        self.unsaved.push((stands, der));
     }
 
     fn own_evidence(&self) -> Vec<Evidence> {

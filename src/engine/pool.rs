@@ -2,6 +2,7 @@
 //! they are not. One idle thread always waits for work, so that the event loop never has to start
 //! one: it would inherit the event loop's signal mask.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -102,7 +103,9 @@ impl Pool {
     fn watch(self: &Arc<Self>) {
         let mut watch = Watch::new(&self.desk);
         loop {
-            let next = watch.look(&self.desk);
+            // A defect of ours must not end it: nothing would be renewed or seen any more.
+            let look = AssertUnwindSafe(|| watch.look(&self.desk));
+            let next = catch_unwind(look).unwrap_or_default();
             self.call_one();
             let rest = next.map_or(SECOND, |t| t.since(self.desk.now()).clamp(SHORTEST, SECOND));
             let quiet = |crew: &mut Crew| !crew.poked && !crew.stopping;

@@ -24,9 +24,9 @@ pub struct Watch {
     /// The number of `Host::changes_known` up to which it was read.
     known: u64,
     led: bool,
-    /// When everything was read anew though nothing was heard of: a host that was killed between a
-    /// commit and its line in `changes` tells nobody.
-    rescanned: Time,
+    /// Since when everything is read anew though nothing was heard of, and how many entries were: a
+    /// host that was killed between a commit and its line in `changes` tells nobody.
+    rescanned: (Time, usize),
     /// When it was said in the keystore that this nginx is there.
     present: Option<Time>,
     /// Answers of other hosts that were made visible here.
@@ -40,7 +40,7 @@ impl Watch {
             cursor: None,
             known: 0,
             led: false,
-            rescanned: desk.now(),
+            rescanned: (desk.now(), 0),
             present: None,
             challenges: Vec::new(),
         }
@@ -51,7 +51,7 @@ impl Watch {
     pub fn look(&mut self, desk: &Desk) -> Option<Time> {
         // A clock that was set back.
         self.started = self.started.min(desk.now());
-        self.rescanned = self.rescanned.min(desk.now());
+        self.rescanned.0 = self.rescanned.0.min(desk.now());
         let leads = desk.host.leads(desk.now());
         let took_over = leads && !self.led;
         self.led = leads;
@@ -65,12 +65,7 @@ impl Watch {
             self.read_changes(desk, leads);
         }
         self.known = known;
-        if desk.now().since(self.rescanned) >= RESCAN {
-            self.rescanned = desk.now();
-            for index in 0..desk.plan.entries.len() {
-                let _ = desk.reload(&mut desk.entry(index)); // what was there still stands
-            }
-        }
+        self.rescan(desk);
         if took_over {
             self.bring_challenges(desk);
         }
@@ -114,12 +109,24 @@ impl Watch {
         for index in touched {
             let mut entry = desk.entry(index);
             if desk.reload(&mut entry).is_err() {
-                entry.loaded = false; // it is tried again, and what was there still stands
+                entry.is_stale = true; // it is tried again, and what was there still stands
             }
         }
         if leads && news {
             desk.announce_changes();
         }
+    }
+
+    /// A few at each look, so that a thousand entries are no burst.
+    fn rescan(&mut self, desk: &Desk) {
+        let (since, done) = self.rescanned;
+        let (now, all) = (desk.now(), desk.plan.entries.len());
+        let due = rescan_due(all, now.since(since));
+        for index in done..due {
+            let _ = desk.reload(&mut desk.entry(index)); // what was there still stands
+        }
+        let is_over = now.since(since) >= RESCAN;
+        self.rescanned = if is_over { (now, 0) } else { (since, due.max(done)) };
     }
 
     fn take_in(
@@ -140,7 +147,7 @@ impl Watch {
             Change::Renew(name) => {
                 let Some(index) = place(name).filter(|_| leads) else { return };
                 let mut entry = desk.entry(index);
-                entry.unwanted = entry.fingerprint().cloned();
+                entry.unwanted = Some(entry.fingerprint().cloned());
                 entry.rests.clear();
                 desk.publish(&mut entry, |news| news.next_issue = None);
             }
@@ -156,7 +163,8 @@ impl Watch {
         let now = desk.now();
         let begun = self.started + first_delay(index, desk.plan.entries.len());
         let may_begin = leads && !desk.host.exiting() && begun <= now;
-        if !entry.loaded && desk.reload(&mut entry).is_err() {
+        let is_unread = (!entry.loaded || entry.is_stale) && desk.reload(&mut entry).is_err();
+        if is_unread && !entry.loaded {
             // A job meets the same error, tells it and sets a next attempt.
             let next = desk.host.news(index).next_issue;
             if may_begin && next.is_none_or(|next| next <= now) {
@@ -174,6 +182,8 @@ impl Watch {
             return None;
         }
         self.tell_no_source(desk, &mut entry);
+        // It may have become bad by time alone.
+        desk.note_bad(&mut entry, now);
         desk.note_refused(&mut entry);
         if now < begun {
             return Some(begun);
@@ -218,4 +228,26 @@ impl Watch {
 
 /// Others take this nginx for gone after a few of these.
 const PRESENCE: Duration = Duration::from_secs(3);
+/// How many of all entries were to be read anew after so much of [`RESCAN`].
+fn rescan_due(all: usize, elapsed: Duration) -> usize {
+    let share = (elapsed.as_secs_f64() / RESCAN.as_secs_f64()).min(1.0);
+    (all as f64 * share) as usize
+}
+
 const CHALLENGE_LIFE: Duration = Duration::from_secs(600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rescan_is_no_burst() {
+        for all in [0, 1, 1000] {
+            let due: Vec<usize> =
+                (0..=300).map(|s| rescan_due(all, Duration::from_secs(s))).collect();
+            assert_eq!((due[0], due[300]), (0, all));
+            assert!(due.windows(2).all(|w| w[0] <= w[1] && w[1] - w[0] <= all.div_ceil(300)));
+        }
+        assert_eq!(rescan_due(7, RESCAN * 9), 7);
+    }
+}

@@ -83,10 +83,16 @@ pub fn check_new_chain(
     let chain = link(leaf, delivered, anchors.as_deref().unwrap_or_default());
     let issuer = issuer_among(&chain[0], chain[1..].iter().chain(anchors.iter().flatten()))
         .ok_or(ChainError::NoIssuer)?;
+    // A little later, if the newest begins within the tolerated skew: our clock may be behind the
+    // CA's. By more: it is waited for, as another chain would begin no sooner.
+    let begin = chain.iter().filter_map(begin_of).max().map_or(now, |begin| begin.max(now));
+    if now + SKEW < begin {
+        return Err(ChainError::NotYetValid(begin));
+    }
     match anchors {
-        Some(anchors) => verify(&chain, &anchors, now)?,
+        Some(anchors) => verify(&chain, &anchors, begin)?,
         // Nothing to lead to: but each link must be one that clients accept.
-        None => verify(&chain, &chain[chain.len() - 1..], now)?,
+        None => verify(&chain, &chain[chain.len() - 1..], begin)?,
     }
     Ok(CheckedChain { chain, facts, issuer })
 }
@@ -200,13 +206,13 @@ fn issuer_among<'a>(leaf: &X509Ref, mut those: impl Iterator<Item = &'a X509>) -
     those.find(|c| c.as_ref() != leaf && issued_by(leaf, c)).cloned()
 }
 
-/// That the chain leads to an anchor, as a client would see it at `now`.
-fn verify(chain: &[X509], anchors: &[X509], now: Time) -> Result<(), ChainError> {
+/// That the chain leads to an anchor, as a client would see it at `time`.
+fn verify(chain: &[X509], anchors: &[X509], time: Time) -> Result<(), ChainError> {
     let mut untrusted = Stack::new()?;
     for certificate in &chain[1..] {
         untrusted.push(certificate.clone())?;
     }
-    let store = store(anchors, verification_time(chain, now))?;
+    let store = store(anchors, time)?;
     let mut context = X509StoreContext::new()?;
     let result = context.init(&store, &chain[0], &untrusted, |context| {
         Ok(if context.verify_cert()? { X509VerifyResult::OK } else { context.error() })
@@ -232,12 +238,8 @@ fn store(anchors: &[X509], time: Time) -> Result<X509Store, ErrorStack> {
     Ok(store.build())
 }
 
-/// Now; or a little later, when the newest of the chain begins within the tolerated skew: our
-/// clock may be behind the CA's.
-fn verification_time(chain: &[X509], now: Time) -> Time {
-    let begin = |c: &X509| Some(Usage::from_der(&c.to_der().ok()?).ok()?.not_before);
-    let begins = chain.iter().filter_map(begin).filter(|begin| *begin <= now + SKEW);
-    begins.max().map_or(now, |latest| latest.max(now))
+fn begin_of(certificate: &X509) -> Option<Time> {
+    Some(Usage::from_der(&certificate.to_der().ok()?).ok()?.not_before)
 }
 
 #[cfg(test)]
@@ -415,7 +417,7 @@ mod tests {
             ("plain", sub, "leaf Sub from Sub"),
             ("no CA", no_ca, "chain does not verify: invalid CA certificate"),
             ("expired", life((-DAY, -1)), "chain does not verify: certificate has expired"),
-            ("not yet", life((400, DAY)), "chain does not verify: certificate is not yet valid"),
+            ("not yet", life((400, DAY)), "certificate is not valid before 2033-05-18T03:40:00Z"),
             ("soon", life((300, DAY)), "leaf Sub from Sub"),
             (
                 "for clients",

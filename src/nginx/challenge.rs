@@ -109,7 +109,7 @@ pub fn respond(
 /// A validation by tls-alpn-01: this connection gets a context of its own, made for it, and goes
 /// round hold and gate. False when no such answer is out.
 pub fn answer_tls_alpn(worker: &Worker, ssl: *mut SSL, hello: &ClientHello) -> bool {
-    let name = hello.server_name.as_deref().and_then(|n| str::from_utf8(n).ok());
+    let name = hello.server_name.as_deref().and_then(|n| std::str::from_utf8(n).ok());
     let Some(name) = name else { return false };
     let ours = |a: &crate::ca::ChallengeAnswer| a.kind == Challenge::TlsAlpn01 && a.name == name;
     let Some(answer) = worker.zone.find_challenge(worker::now(), ours) else { return false };

@@ -144,7 +144,7 @@ impl Hold {
         let name = hello.server_name.as_deref();
         let Some(entry) = servers::entry_for(self.connection, name) else { return false };
         // Names of entries are plain ASCII: others are served by a wildcard or the default server.
-        self.name = name.and_then(|n| str::from_utf8(n).ok()).map(str::to_owned);
+        self.name = name.and_then(|n| std::str::from_utf8(n).ok()).map(str::to_owned);
         let name = self.name.as_deref();
         match worker.judge(entry, name) {
             Some(verdict) => {

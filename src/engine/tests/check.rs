@@ -239,10 +239,10 @@ fn failed_checks_back_off_and_the_responders_wish_is_honoured() {
     for (wait, usual) in waits.iter().zip([5u64, 10, 30, 60, 300, 300]) {
         assert!(usual * 8 / 10 <= *wait + 1 && *wait <= usual * 12 / 10, "{waits:?}");
     }
-    world.responder.say(&serial, &[Say::Nothing(Some(s(2000)))]);
+    world.responder.say(&serial, &[Say::Nothing(Some(s(1500)))]);
     worker.look();
     world.drive(&mut [&mut worker]);
-    assert_eq!(worker.news().next_check.unwrap().since(world.now()), s(2000));
+    assert_eq!(worker.news().next_check.unwrap().since(world.now()), s(1500));
     assert_eq!(world.responder.queries().len(), 7, "one query an attempt");
 }
 

@@ -347,6 +347,24 @@ fn failed_issuances_back_off() {
     }
 }
 
+/// The back-off of a renewal that failed for days is none for a certificate that has ended.
+#[test]
+fn the_end_of_a_certificate_does_not_wait_for_the_next_renewal() {
+    let world = World::with(|w| w.settings.check = Check::Off);
+    world.store_as(Spec { serial: 0x11, life: (-DAY, 3600), ..Spec::default() });
+    world.cas[0].script((0..6).map(|_| Do::Fail(unreachable())).collect());
+    let mut worker = world.worker();
+    while worker.news().issue_failures < 6 {
+        world.pass(&mut [&mut worker], s(60));
+    }
+    let next = worker.news().next_issue.unwrap();
+    let end = world.keystore().load(&world.settings.name).unwrap().ok().unwrap().facts.not_after;
+    assert!(end + s(60) < next, "{end} {next}");
+    world.clock.advance(end.since(world.now()));
+    world.pass(&mut [&mut worker], s(5));
+    assert_eq!(world.stored(), Some(world.cas[0].serial(1)));
+}
+
 #[test]
 fn which_ca_is_asked() {
     // What the first CA says, and what was issued by whom after the first and second attempt.

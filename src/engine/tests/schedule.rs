@@ -124,6 +124,30 @@ fn a_person_asks_for_another_one() {
 }
 
 #[test]
+fn a_person_asks_for_another_one_in_the_place_of_a_broken_one() {
+    for is_there in [true, false] {
+        let world = World::with(|w| {
+            w.ca_settings[0].budget = crate::settings::Budget { count: 0, window: s(86400) };
+        });
+        if is_there {
+            world.store(0x11);
+            let file = world.dir().join("certs/shop.example/current/fullchain.pem");
+            std::fs::write(file, "x").unwrap();
+        }
+        world.cas[0].script(vec![Do::IssueWrong]); // which uses up what is due by time
+        let mut worker = world.worker();
+        world.pass(&mut [&mut worker], s(600));
+        let orders = world.cas[0].orders();
+        assert_eq!((orders, world.cas[0].issued()), if is_there { (0, 0) } else { (1, 1) });
+        world.cas[0].script(vec![]);
+        world.keystore().announce(&Change::Renew(world.settings.name.clone())).unwrap();
+        world.pass(&mut [&mut worker], s(5));
+        assert_eq!(world.stored(), Some(world.cas[0].serial(orders + 1)), "{is_there}");
+        assert_eq!(worker.desk.entry(0).unwanted, None);
+    }
+}
+
+#[test]
 fn an_imported_certificate_is_found() {
     let world = World::new();
     world.store(0x11);
@@ -155,10 +179,15 @@ fn a_keystore_that_cant_be_read_is_no_reason_to_issue() {
     assert_eq!(worker.decide(None), Decision::Serve);
     assert_eq!((worker.news().last_error, worker.news().next_issue), (None, None));
 
-    // What was loaded still stands.
+    // What was loaded still stands, and is checked.
     std::fs::rename(world.dir(), &moved).unwrap();
+    world.responder.queries();
     world.pass(&mut [&mut worker], s(3700));
     assert_eq!(worker.decide(None), Decision::Serve, "soft");
+    let asked = world.responder.queries().len();
+    assert!((1..=3).contains(&asked), "{asked}");
+    assert_eq!(worker.news().next_check, None, "with an answer");
+    assert_eq!(worker.desk.entry(0).unsaved.len(), 1, "the newest");
     assert_eq!(world.cas[0].orders(), 0);
     std::fs::rename(&moved, world.dir()).unwrap();
 }

@@ -66,6 +66,17 @@ fn the_first_certificate_comes_by_itself() {
 }
 
 #[test]
+fn a_panic_does_not_end_the_watch() {
+    let world = World::new();
+    let (engine, host) = engine(&world);
+    *host.before_news.lock().unwrap() = Some(Box::new(|| panic!("the watch's test")));
+    engine.start();
+    wait_for(&world, &engine, &host, |u| u.view.bundle.is_ok());
+    assert!(host.before_news.lock().unwrap().is_none());
+    assert!(engine.stop(Duration::from_secs(20)));
+}
+
+#[test]
 fn stopping_before_the_start_and_in_the_middle() {
     let world = World::new();
     let (idle, _host) = engine(&world);

@@ -375,12 +375,33 @@ fn several_singles() {
 }
 
 #[test]
+fn an_old_answer_without_end_is_for_us_or_proves_nothing_good() {
+    let world = World::new();
+    let gone = CertStatus::Revoked(at(-365 * DAY), None);
+    let gone_text = format!("Revoked {{ reason: Unspecified, at: {:?} }}", at(-365 * DAY));
+    const STALE: &str = "response is stale since 2033-05-18T03:28:19Z";
+    for (this_update, next_update, status, has_nonce, expected) in [
+        (-7 * DAY - 301, None, CertStatus::Good, false, STALE),
+        (-7 * DAY - 301, None, CertStatus::Good, true, "Good"),
+        (-7 * DAY - 301, Some(0), CertStatus::Good, false, "Good"),
+        (-365 * DAY, None, CertStatus::Unknown, false, "Unknown"),
+        (-365 * DAY, None, gone, false, &gone_text),
+    ] {
+        let single = world.single().status(status).times(this_update, next_update);
+        let reply = Reply::new(&world.ca, single);
+        let reply = if has_nonce { reply.with_nonce(&SENT) } else { reply };
+        let verified = verify::try_verify(&reply.der(), &world.query(), Some(&SENT), NOW);
+        assert_eq!(text(verified), expected, "{this_update} {next_update:?} {has_nonce}");
+    }
+}
+
+#[test]
 fn when_it_counts() {
     let world = World::new();
     let table: &[(i64, Option<i64>, &str)] = &[
         (0, Some(3600), "Good"),
         (0, None, "Good"),
-        (-365 * DAY, None, "Good"),
+        (-7 * DAY - 300, None, "Good"),
         (300, None, "Good"),
         (301, None, "response is not valid before 2033-05-18T03:38:21Z"),
         (301, Some(3600), "response is not valid before 2033-05-18T03:38:21Z"),

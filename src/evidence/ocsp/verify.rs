@@ -1,5 +1,7 @@
 //! Whether an OCSP response proves anything (RFC 6960, 3.2 and 4.2.2). Pure: `now` is a value.
 
+use std::time::Duration;
+
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::ocsp::{
@@ -39,7 +41,8 @@ pub(super) fn try_verify(
     let basic = parse(der)?;
     check_signer(&basic, query, now)?;
     let found = find_ours(&basic, query, now)?;
-    check_nonce(&basic, query.nonce, sent)?;
+    let is_for_us = check_nonce(&basic, query.nonce, sent)?;
+    check_age(&found, is_for_us, now)?;
     Ok(found)
 }
 
@@ -254,8 +257,7 @@ fn read(single: &Single, query: &Query, now: Time) -> Result<Evidence, Fault> {
     })
 }
 
-/// RFC 6960, 4.2.2.1. Without nextUpdate newer news may come at any time, which check_interval
-/// takes care of: the answer itself is not too old for that.
+/// RFC 6960, 4.2.2.1.
 fn check_times(status: &SingleStatus, now: Time) -> Result<(), Fault> {
     let this_update = status.this_update;
     if now + SKEW < this_update {
@@ -270,16 +272,27 @@ fn check_times(status: &SingleStatus, now: Time) -> Result<(), Fault> {
     }
 }
 
+/// Without nextUpdate newer news may come at any time, which check_interval takes care of; but
+/// somebody on the way may have kept the answer, of before the revocation, for ever. What was made
+/// for our request is as new as that. A revocation stays one.
+fn check_age(found: &Evidence, is_for_us: bool, now: Time) -> Result<(), Fault> {
+    const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+    let may_be_old = is_for_us || found.next_update.is_some() || found.status != Status::Good;
+    let end = found.this_update + LONGEST;
+    if may_be_old || now <= end + SKEW { Ok(()) } else { Err(Fault::Stale(end)) }
+}
+
+/// Whether the answer was made for this request.
 fn check_nonce(
     basic: &OcspBasicResponseRef,
     nonce: Nonce,
     sent: Option<&openssl_ffi::Nonce>,
-) -> Result<(), Fault> {
+) -> Result<bool, Fault> {
     match openssl_ffi::check_nonce(sent, basic)? {
-        NonceCheck::Equal => Ok(()),
+        NonceCheck::Equal => Ok(true),
         NonceCheck::Different => Err(Fault::NonceDiffers),
         _ if nonce == Nonce::Required => Err(Fault::NonceMissing),
         // A cached answer to somebody else's nonce proves as much as one without.
-        NonceCheck::BothAbsent | NonceCheck::ResponseOnly | NonceCheck::RequestOnly => Ok(()),
+        NonceCheck::BothAbsent | NonceCheck::ResponseOnly | NonceCheck::RequestOnly => Ok(false),
     }
 }
