@@ -109,12 +109,12 @@ fn start(cycle: *mut ngx_cycle_t, main: &mut MainConf) -> Result<(), String> {
     main.worker = Some(worker);
     listen(cycle, own, worker)?;
     // SAFETY: as above.
-    unmasked_start(unsafe { &(*worker).engine });
+    start_masked(unsafe { &(*worker).engine });
     Ok(())
 }
 
 /// Starts the engine's threads with all signals blocked: nginx's handlers are for its own thread.
-fn unmasked_start(engine: &Engine) {
+fn start_masked(engine: &Engine) {
     // SAFETY: plain calls on own sets.
     unsafe {
         let mut all = std::mem::zeroed::<libc::sigset_t>();
