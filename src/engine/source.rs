@@ -3,6 +3,7 @@
 
 use super::host::Plan;
 use crate::facts::CertFacts;
+use crate::http::url::{Target, target};
 use crate::settings::EntrySettings;
 
 #[derive(Clone, Debug)]
@@ -31,9 +32,8 @@ impl Source {
     }
 }
 
-/// `host` or `host:port` of a URL: what jobs of one responder have in common.
+/// `host:port` of a URL, as CAs tell theirs: what the jobs of one host have in common.
 pub fn host_of(url: &str) -> String {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let host = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    host.rsplit('@').next().unwrap_or(host).to_ascii_lowercase()
+    let place = |t: Target<'_>| format!("{}:{}", t.host.to_ascii_lowercase(), t.port);
+    target(url).map_or_else(|| url.to_owned(), place)
 }
