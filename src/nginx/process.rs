@@ -126,8 +126,7 @@ fn start_masked(engine: &Engine) {
     }
 }
 
-/// Listens on the eventfd: edge-triggered, and never read. During a reload the old worker and the
-/// new one of a slot share it, and whoever read it would take the other's wake-up.
+/// Listens on the eventfd: edge-triggered, and never read, as nginx's own notify is.
 fn listen(cycle: *mut ngx_cycle_t, fd: RawFd, worker: *mut Worker) -> Result<(), String> {
     // SAFETY: event-loop thread; nginx's connection for a descriptor of ours, as nginx's own
     // notify has one. `channel` says at exit that this is no forgotten socket.
