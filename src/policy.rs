@@ -288,6 +288,19 @@ mod tests {
         waited: [Decision; 3],
     }
 
+    impl Case {
+        fn standing(&self) -> Standing<'_> {
+            Standing {
+                certificate: self.certificate.as_ref(),
+                evidence: &self.evidence,
+                has_source: self.has_source,
+                stored_at: None,
+                next_check: self.next_check,
+                next_issue: self.next_issue,
+            }
+        }
+    }
+
     fn case(what: &'static str) -> Case {
         Case {
             what,
@@ -430,14 +443,7 @@ mod tests {
     #[test]
     fn decisions() {
         for case in table() {
-            let standing = Standing {
-                certificate: case.certificate.as_ref(),
-                evidence: &case.evidence,
-                has_source: case.has_source,
-                stored_at: None,
-                next_check: case.next_check,
-                next_issue: case.next_issue,
-            };
+            let standing = case.standing();
             for (i, check) in [Check::Soft, Check::Hard, Check::Off].into_iter().enumerate() {
                 let settings = settings(check);
                 let name = Some("a.example");
@@ -455,16 +461,8 @@ mod tests {
     #[test]
     fn the_answer_waited_for_counts() {
         let settings = EntrySettings { check_interval: Duration::ZERO, ..settings(Check::Hard) };
-        let certificate = certificate();
-        let evidence = [evidence(Status::Good, ASKED)];
-        let standing = Standing {
-            certificate: Ok(&certificate),
-            evidence: &evidence,
-            has_source: true,
-            stored_at: None,
-            next_check: None,
-            next_issue: None,
-        };
+        let good = Case { evidence: vec![evidence(Status::Good, ASKED)], ..case("good") };
+        let standing = good.standing();
         for (waited_for, want) in [
             (None, Decision::Check),
             (Some(ASKED), Decision::Serve),
@@ -483,14 +481,7 @@ mod tests {
     #[test]
     fn due() {
         for case in table() {
-            let standing = Standing {
-                certificate: case.certificate.as_ref(),
-                evidence: &case.evidence,
-                has_source: case.has_source,
-                stored_at: None,
-                next_check: case.next_check,
-                next_issue: case.next_issue,
-            };
+            let standing = case.standing();
             for check in [Check::Soft, Check::Hard, Check::Off] {
                 let settings = settings(check);
                 let due = due_at(NOW, &standing, &settings);
@@ -506,18 +497,10 @@ mod tests {
                 }
             }
         }
-        let fresh = [evidence(Status::Good, NOW)];
-        let certificate = certificate();
-        let standing = Standing {
-            certificate: Ok(&certificate),
-            evidence: &fresh,
-            has_source: true,
-            stored_at: None,
-            next_check: None,
-            next_issue: None,
-        };
+        let fresh = Case { evidence: vec![evidence(Status::Good, NOW)], ..case("fresh") };
+        let standing = fresh.standing();
         assert_eq!(due_at(NOW, &standing, &settings(Check::Soft)), NOW + HOUR);
-        assert_eq!(due_at(NOW, &standing, &settings(Check::Off)), certificate.not_after);
+        assert_eq!(due_at(NOW, &standing, &settings(Check::Off)), certificate().not_after);
     }
 
     #[test]

@@ -141,22 +141,12 @@ impl Worker {
 
     /// Decides for a handshake that may still wait; None: it has to.
     pub fn judge(&mut self, index: usize, name: Option<&str>) -> Option<Verdict> {
-        let entry = &self.entries[index];
-        let asker = Asker { name, waited_for: None };
-        let decision = entry
-            .view
-            .as_ref()
-            .map(|v| policy::decide(now(), &v.standing(), &entry.settings, asker));
-        match decision {
-            Some(Decision::Serve) => Some(Verdict::Serve),
-            Some(Decision::Refuse(_)) => Some(Verdict::Refuse),
-            Some(Decision::Check | Decision::Replace(_)) | None => {
-                self.engine.demand(index);
-                // Until the keystore was read nothing is known: that is a matter of moments.
-                let full = self.held >= self.max_held && decision.is_some();
-                full.then(|| self.judge_waited(index, name, NEVER_ASKED))
-            }
-        }
+        self.judge_again(index, name).or_else(|| {
+            self.engine.demand(index);
+            // Until the keystore was read nothing is known: that is a matter of moments.
+            let full = self.held >= self.max_held && self.entries[index].view.is_some();
+            full.then(|| self.judge_waited(index, name, NEVER_ASKED))
+        })
     }
 
     /// Decides for a handshake that can't wait; the job for the next one is started.
@@ -175,12 +165,17 @@ impl Worker {
 
     /// Decides for a handshake whose wait is over.
     fn judge_waited(&self, index: usize, name: Option<&str>, asked: Time) -> Verdict {
+        match self.decide(index, Asker { name, waited_for: Some(asked) }) {
+            Some(Decision::Serve) => Verdict::Serve,
+            _ => Verdict::Refuse,
+        }
+    }
+
+    /// What the policy says; None: nothing is known yet.
+    fn decide(&self, index: usize, asker: Asker) -> Option<Decision> {
         let entry = &self.entries[index];
-        let asker = Asker { name, waited_for: Some(asked) };
-        let serves = entry.view.as_ref().is_some_and(|v| {
-            policy::decide(now(), &v.standing(), &entry.settings, asker) == Decision::Serve
-        });
-        if serves { Verdict::Serve } else { Verdict::Refuse }
+        let view = entry.view.as_ref()?;
+        Some(policy::decide(now(), &view.standing(), &entry.settings, asker))
     }
 
     /// Holds a handshake.
@@ -285,10 +280,7 @@ impl Worker {
 
     /// As judge(), for one that waits already: its job is under way.
     fn judge_again(&self, index: usize, name: Option<&str>) -> Option<Verdict> {
-        let entry = &self.entries[index];
-        let asker = Asker { name, waited_for: None };
-        let view = entry.view.as_ref()?;
-        match policy::decide(now(), &view.standing(), &entry.settings, asker) {
+        match self.decide(index, Asker { name, waited_for: None })? {
             Decision::Serve => Some(Verdict::Serve),
             Decision::Refuse(_) => Some(Verdict::Refuse),
             Decision::Check | Decision::Replace(_) => None,
