@@ -183,7 +183,7 @@ impl Pebble {
 
     /// Stops and goes on: a CA that accepts connections and answers nothing.
     pub fn freeze(&self) {
-        self.process.signal(libc::SIGSTOP);
+        self.process.stop();
     }
 
     pub fn thaw(&self) {

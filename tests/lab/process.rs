@@ -42,6 +42,13 @@ impl Process {
         send_signal(self.pid(), signal);
     }
 
+    /// Stops it until SIGCONT. When this returns no thread of it runs any more: kill() is over
+    /// before a thread on another processor has taken the signal.
+    pub fn stop(&self) {
+        self.signal(libc::SIGSTOP);
+        wait_until("every thread to stop", Duration::from_secs(10), || is_stopped(self.pid()));
+    }
+
     /// How it ended, if it has.
     pub fn exited(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("waitpid()")
@@ -114,6 +121,15 @@ fn die_with_parent() -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Whether all its threads are in the state T of proc(5), the letter behind the name in brackets.
+fn is_stopped(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a process that lives");
+    threads.filter_map(Result::ok).all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T"))
+    })
 }
 
 /// Whether it is dead, without reaping it.
