@@ -241,6 +241,8 @@ mod tests {
             timeout: Duration::from_secs(10),
             renew_before: RenewBefore::default(),
             key: KeyType::default(),
+            stapling: true,
+            must_staple: false,
         }
     }
 

@@ -21,6 +21,10 @@ pub struct EntrySettings {
     pub timeout: Duration,
     pub renew_before: RenewBefore,
     pub key: KeyType,
+    /// Whether the newest good OCSP answer is stapled.
+    pub stapling: bool,
+    /// Whether new certificates ask clients to insist on a staple (RFC 7633).
+    pub must_staple: bool,
 }
 
 /// A plain host name, lower case, safe as the name of a directory.
@@ -108,9 +112,40 @@ pub struct CaSettings {
     pub timeout: Duration,
     /// PEM: trust anchors for what this CA issues.
     pub issuer_certificate: Option<Vec<u8>>,
-    /// Instead of the responder that the leaf names.
-    pub ocsp_responder: Option<String>,
     pub budget: Budget,
+    pub evidence: EvidenceSettings,
+}
+
+/// Who is asked about the leaves that a CA issued, and who is believed. Intermediates are asked
+/// about where they say so themselves.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EvidenceSettings {
+    /// Instead of the responders that the leaf names.
+    pub ocsp_responder: Option<String>,
+    /// PEM of one certificate: a further accepted signer of OCSP answers.
+    pub ocsp_certificate: Option<Vec<u8>>,
+    /// Signs OCSP requests.
+    pub ocsp_signer: Option<Signer>,
+    pub ocsp_nonce: Nonce,
+    /// Instead of the CRL distribution points that the leaf names.
+    pub crl: Option<String>,
+}
+
+/// A certificate and its key, PEM; the certificate's chain may follow it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Signer {
+    pub certificate: Vec<u8>,
+    pub key: Secret,
+}
+
+/// RFC 9654: what makes an OCSP answer one to our question.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Nonce {
+    /// Sent; an answer without one is accepted, as pre-produced answers (RFC 5019) have none.
+    #[default]
+    On,
+    Off,
+    Required,
 }
 
 /// Replacements that are not due by time: at most `count` in `window`, per entry and CA.

@@ -14,7 +14,7 @@ use cert_autofetch::ca::csr::{csr, new_key};
 use cert_autofetch::ca::{Ca, ChallengeAnswer, Challenges, IssueError, Order, Progress};
 use cert_autofetch::clock::SystemClock;
 use cert_autofetch::http::network::NetworkHttp;
-use cert_autofetch::settings::{Budget, CaSettings, Challenge, KeyType, Secret};
+use cert_autofetch::settings::{Budget, CaSettings, Challenge, EvidenceSettings, KeyType, Secret};
 use openssl::asn1::Asn1Time;
 use openssl::bn::BigNum;
 use openssl::hash::MessageDigest;
@@ -223,8 +223,8 @@ impl World {
             challenge: Challenge::Http01,
             timeout: Duration::from_secs(10),
             issuer_certificate: None,
-            ocsp_responder: None,
             budget: Budget::default(),
+            evidence: EvidenceSettings::default(),
         }
     }
 

@@ -13,7 +13,8 @@ use cert_autofetch::clock::Time;
 use cert_autofetch::engine::{Engine, Host, News, Plan, Update};
 use cert_autofetch::keystore::Keystore;
 use cert_autofetch::settings::{
-    Budget, CaSettings, Challenge, Check, EntryName, EntrySettings, KeyType, RenewBefore,
+    Budget, CaSettings, Challenge, Check, EntryName, EntrySettings, EvidenceSettings, KeyType,
+    RenewBefore,
 };
 use lab::{Lab, Settings, Status};
 
@@ -83,6 +84,8 @@ impl Worker {
             timeout: Duration::from_secs(10),
             renew_before: RenewBefore::default(),
             key: KeyType::Ecdsa256,
+            stapling: true,
+            must_staple: false,
         };
         let ca = CaSettings {
             name: "pebble".into(),
@@ -94,8 +97,8 @@ impl Worker {
             challenge: Challenge::Http01,
             timeout: Duration::from_secs(10),
             issuer_certificate: None,
-            ocsp_responder: None,
             budget: Budget::default(),
+            evidence: EvidenceSettings::default(),
         };
         let plan =
             Plan { keystore: keystore.into(), cas: vec![ca], entries: vec![Arc::new(entry)] };

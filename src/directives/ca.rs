@@ -6,7 +6,7 @@ use super::files::{Read, account_key, certificates};
 use super::url::{Plain, url};
 use super::values::{Choices, choice, invalid, list, number, parse_time, shown};
 use super::{CA_DIRECTIVES, find, first, once};
-use crate::settings::{Budget, CaSettings, Challenge, Secret, is_host_name};
+use crate::settings::{Budget, CaSettings, Challenge, EvidenceSettings, Secret, is_host_name};
 
 /// More come in later releases.
 const PROTOCOLS: Choices<()> = &[("acme", ())];
@@ -107,8 +107,11 @@ impl RawCa {
             challenge: self.challenge.unwrap_or_default(),
             timeout: self.timeout.unwrap_or(TIMEOUT),
             issuer_certificate: self.issuer_certificate,
-            ocsp_responder: self.ocsp_responder,
             budget: self.budget.unwrap_or_default(),
+            evidence: EvidenceSettings {
+                ocsp_responder: self.ocsp_responder,
+                ..EvidenceSettings::default()
+            },
         })
     }
 
@@ -344,8 +347,8 @@ mod tests {
                 challenge: Challenge::Http01,
                 timeout: Duration::from_secs(30),
                 issuer_certificate: None,
-                ocsp_responder: None,
                 budget: Budget { count: 5, window: Duration::from_secs(7 * 86400) },
+                evidence: EvidenceSettings::default(),
             }
         );
         let full = set(&[
@@ -368,8 +371,11 @@ mod tests {
                 accept_terms_of_service: true,
                 challenge: Challenge::TlsAlpn01,
                 timeout: Duration::from_secs(5),
-                ocsp_responder: Some("http://ocsp.example/".into()),
                 budget: Budget { count: 2, window: Duration::from_secs(5400) },
+                evidence: EvidenceSettings {
+                    ocsp_responder: Some("http://ocsp.example/".into()),
+                    ..EvidenceSettings::default()
+                },
                 ..least
             }
         );

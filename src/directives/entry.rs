@@ -36,6 +36,8 @@ pub fn entry(
         timeout: block.timeout.unwrap_or(TIMEOUT),
         renew_before: block.renew_before.unwrap_or_default(),
         key: block.key.unwrap_or_default(),
+        stapling: true,
+        must_staple: false,
     })
 }
 
@@ -82,7 +84,8 @@ pub fn warnings(entries: &[EntrySettings], cas: &[CaSettings]) -> Vec<String> {
     let is_ours = |host: &String| entries.iter().any(|e| e.names.contains(host));
     let mut lines = Vec::new();
     for ca in cas {
-        let urls = [("url", Some(&ca.url)), ("ocsp_responder", ca.ocsp_responder.as_ref())];
+        let urls =
+            [("url", Some(&ca.url)), ("ocsp_responder", ca.evidence.ocsp_responder.as_ref())];
         for (directive, url) in urls {
             if let Some(host) = url.and_then(|u| host(u)).filter(is_ours) {
                 lines.push(format!(
@@ -184,6 +187,8 @@ mod tests {
                 timeout: Duration::from_secs(10),
                 renew_before: RenewBefore::Percent(33),
                 key: KeyType::Ecdsa256,
+                stapling: true,
+                must_staple: false,
             }
         );
         let full = with(

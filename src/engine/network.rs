@@ -15,7 +15,7 @@ use crate::evidence::ocsp;
 use crate::http::Http;
 use crate::http::network::NetworkHttp;
 use crate::keystore::{Keystore, KeystoreError};
-use crate::settings::Secret;
+use crate::settings::{EvidenceSettings, Secret};
 
 impl Engine {
     /// An engine with the real ports. Starts nothing yet. A keystore that is out of reach (a
@@ -40,7 +40,8 @@ impl Engine {
             cas.push(Arc::new(AcmeCa::new(settings.clone(), way, time, store, window)));
             ways.push(http);
         }
-        let responders = Arc::new(Network { ways, clock: Arc::clone(&clock) });
+        let evidence = plan.cas.iter().map(|ca| ca.evidence.clone()).collect();
+        let responders = Arc::new(Network { ways, evidence, clock: Arc::clone(&clock) });
         // Keyed anew in each process.
         let seed = RandomState::new().hash_one(0);
         let ports = Ports { clock, cas, responders, seed };
@@ -51,6 +52,7 @@ impl Engine {
 /// OCSP, by the way to the network of the CA in question.
 struct Network {
     ways: Vec<Arc<dyn Http>>,
+    evidence: Vec<EvidenceSettings>,
     clock: Arc<dyn Clock>,
 }
 
@@ -61,7 +63,7 @@ impl Responders for Network {
             facts: inquiry.facts,
             issuer: inquiry.issuer,
             url: inquiry.url,
-            nonce: ocsp::Nonce::On,
+            nonce: self.evidence[inquiry.ca].ocsp_nonce,
             extra_signer: None,
             timeout: inquiry.timeout,
         };

@@ -183,6 +183,8 @@ mod tests {
             timeout: Duration::from_secs(10),
             renew_before: RenewBefore::Percent(33),
             key: KeyType::Ecdsa256,
+            stapling: true,
+            must_staple: false,
         }
     }
 

@@ -26,7 +26,7 @@ impl Source {
         let place = |name: &str| plan.cas.iter().position(|c| c.name == name);
         // One that is configured no longer, or never was: the entry's first stands for it.
         let ca = ca.and_then(place).or_else(|| place(settings.cas.first()?))?;
-        let configured = plan.cas[ca].ocsp_responder.clone();
+        let configured = plan.cas[ca].evidence.ocsp_responder.clone();
         let urls = configured.map_or_else(|| facts.ocsp_urls.clone(), |url| vec![url]);
         (!urls.is_empty()).then_some(Source { urls, ca })
     }

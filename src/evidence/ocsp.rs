@@ -26,6 +26,7 @@ use crate::evidence::Evidence;
 use crate::facts::CertFacts;
 use crate::http::{Http, Method, Request, Response};
 use crate::openssl_ffi;
+use crate::settings::Nonce;
 
 /// One question to one responder.
 #[derive(Clone, Copy)]
@@ -41,15 +42,6 @@ pub struct Query<'a> {
     pub extra_signer: Option<&'a X509Ref>,
     /// For all tries together.
     pub timeout: Duration,
-}
-
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Nonce {
-    /// Sent; an answer without one is accepted, as pre-produced answers (RFC 5019) have none.
-    #[default]
-    On,
-    Off,
-    Required,
 }
 
 /// A verified answer.

@@ -12,7 +12,7 @@ use super::{AccountStore, AcmeCa, Change, StoredAccount};
 use crate::ca::{Ca, ChallengeAnswer, Challenges, IssueError, Order, Progress};
 use crate::clock::{FakeClock, Time};
 use crate::http::{Http, HttpError, Method, Request, Response};
-use crate::settings::{Budget, CaSettings, Challenge, Secret};
+use crate::settings::{Budget, CaSettings, Challenge, EvidenceSettings, Secret};
 
 const BASE: &str = "https://ca.example";
 const TOKEN: &str = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA";
@@ -298,8 +298,8 @@ fn settings() -> CaSettings {
         challenge: Challenge::Http01,
         timeout: Duration::from_secs(30),
         issuer_certificate: None,
-        ocsp_responder: None,
         budget: Budget::default(),
+        evidence: EvidenceSettings::default(),
     }
 }
 

@@ -252,7 +252,7 @@ fn the_next_responder_is_asked_when_the_first_fails() {
     let access =
         |url: &str| der::seq(&[&der::oid("1.3.6.1.5.5.7.48.1"), &der::tlv(0x86, url.as_bytes())]);
     let aia = der::seq(&[&access("http://first/"), &access("http://second/x")]);
-    let world = World::with(|w| w.ca_settings[0].ocsp_responder = None);
+    let world = World::with(|w| w.ca_settings[0].evidence.ocsp_responder = None);
     let extensions: &[(&str, bool, &[u8])] = &[("1.3.6.1.5.5.7.1.1", false, &aia)];
     let serial = world.store_as(Spec { serial: 0x11, extensions, ..Spec::default() });
     world.responder.say(&serial, &[Say::Hang(s(60)), Say::Good]);
@@ -273,7 +273,7 @@ fn the_next_responder_is_asked_when_the_first_fails() {
 #[test]
 fn no_source_is_told_once_and_served() {
     let world = World::with(|w| {
-        w.ca_settings[0].ocsp_responder = None;
+        w.ca_settings[0].evidence.ocsp_responder = None;
         w.settings.check = Check::Hard;
     });
     world.store(0x11);

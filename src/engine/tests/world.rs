@@ -24,7 +24,8 @@ use crate::fixture::{self, DAY, Identity, NOW, Spec};
 use crate::keystore::Keystore;
 use crate::report::What;
 use crate::settings::{
-    Budget, CaSettings, Challenge, Check, EntryName, EntrySettings, KeyType, RenewBefore, Secret,
+    Budget, CaSettings, Challenge, Check, EntryName, EntrySettings, EvidenceSettings, KeyType,
+    RenewBefore, Secret,
 };
 
 pub struct World {
@@ -62,6 +63,8 @@ impl World {
                 timeout: s(10),
                 renew_before: RenewBefore::default(),
                 key: KeyType::Ecdsa256,
+                stapling: true,
+                must_staple: false,
             },
             dir,
             clock,
@@ -205,7 +208,10 @@ fn ca_settings(ca: &FakeCa) -> CaSettings {
         challenge: Challenge::Http01,
         timeout: s(30),
         issuer_certificate: None,
-        ocsp_responder: Some("http://ocsp/".into()),
+        evidence: EvidenceSettings {
+            ocsp_responder: Some("http://ocsp/".into()),
+            ..EvidenceSettings::default()
+        },
         budget: Budget::default(),
     }
 }

@@ -13,12 +13,13 @@ use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::{X509, X509AlgorithmRef, X509Ref};
 use x509_parser::asn1_rs::{Any, Class, FromDer, Oid, Tag, oid};
 
-use super::{Fault, LIMIT, Nonce, OcspError, Query};
+use super::{Fault, LIMIT, OcspError, Query};
 use crate::clock::{SKEW, Time};
 use crate::evidence::chain::issued_by;
 use crate::evidence::{Evidence, Reason, Source, Status};
 use crate::facts::{Serial, Usage};
 use crate::openssl_ffi::{self, NonceCheck, Single, SingleStatus};
+use crate::settings::Nonce;
 
 /// Verifies an OCSPResponse to `query` at `now`; `sent` is the nonce of the request, if any. The
 /// evidence counts as asked for at `now`: who knows better says so.
