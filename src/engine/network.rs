@@ -169,3 +169,84 @@ fn storage(error: KeystoreError) -> IssueError {
 
 /// The holder may be talking to the CA.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use openssl::ocsp::OcspRequest;
+
+    use super::*;
+    use crate::clock::FakeClock;
+    use crate::facts::CertFacts;
+    use crate::fixture::ocsp::{Reply, Single};
+    use crate::fixture::{Identity, NOW, Spec, root};
+    use crate::http::{HttpError, Request, Response};
+    use crate::settings::Signer;
+
+    /// Answers always the same; remembers what was asked.
+    struct Deaf(Vec<u8>, Mutex<Vec<Vec<u8>>>);
+
+    impl Http for Deaf {
+        fn send(&self, request: &Request) -> Result<Response, HttpError> {
+            self.1.lock().unwrap().push(request.body.clone());
+            Ok(Response { status: 200, body: self.0.clone(), ..Response::default() })
+        }
+    }
+
+    fn settings(pinned: &Identity, requestor: &Identity) -> EvidenceSettings {
+        let key = requestor.key.private_key_to_pem_pkcs8().unwrap();
+        EvidenceSettings {
+            ocsp_certificate: Some(pinned.pem()),
+            ocsp_signer: Some(Signer { certificate: requestor.pem(), key: Secret::new(key) }),
+            ocsp_nonce: Nonce::Off,
+            ..EvidenceSettings::default()
+        }
+    }
+
+    /// Who answers is the signer that only the settings of the second CA name.
+    #[test]
+    fn evidence_settings_are_for_leaves_of_their_ca() {
+        let (ca, pinned, requestor) = (root("CA"), root("Pinned"), root("Requestor"));
+        let leaf = ca.issue(Spec::default());
+        let facts = CertFacts::from_der(&leaf.der()).unwrap();
+        let reply = Reply::new(&pinned, Single::good(&leaf.cert, &ca.cert)).der();
+        let http = Arc::new(Deaf(reply, Mutex::default()));
+        let network = Network {
+            ways: vec![http.clone(), http.clone()],
+            leaves: vec![Trust::default(), Trust::of(&settings(&pinned, &requestor)).unwrap()],
+            clock: Arc::new(FakeClock::at(NOW)),
+        };
+        for (ca_index, is_leaf, uses_settings) in
+            [(0, true, false), (0, false, false), (1, true, true), (1, false, false)]
+        {
+            let answer = network.ask(&Inquiry {
+                certificate: &leaf.cert,
+                facts: &facts,
+                issuer: &ca.cert,
+                url: "http://ocsp.example",
+                ca: ca_index,
+                is_leaf,
+                siblings: &[],
+                timeout: Duration::from_secs(10),
+            });
+            assert_eq!(answer.is_ok(), uses_settings, "{ca_index} {is_leaf}");
+            let request = http.1.lock().unwrap().pop().unwrap();
+            assert!(OcspRequest::from_der(&request).is_ok());
+            let contains = |part: &[u8]| request.windows(part.len()).any(|w| w == part);
+            assert_eq!(contains(&requestor.der()), uses_settings, "signed");
+            assert_eq!(contains(&[0x2b, 6, 1, 5, 5, 7, 0x30, 1, 2]), !uses_settings, "nonce");
+        }
+    }
+
+    #[test]
+    fn settings_are_parsed_once_and_found_wrong_then() {
+        let (pinned, requestor) = (root("Pinned"), root("Requestor"));
+        let other = settings(&pinned, &pinned).ocsp_signer.unwrap();
+        let mut wrong = settings(&pinned, &requestor);
+        wrong.ocsp_signer = wrong.ocsp_signer.map(|s| Signer { key: other.key, ..s });
+        assert_eq!(Trust::of(&wrong).err().unwrap(), "it is not the key of the certificate");
+        wrong = EvidenceSettings { ocsp_certificate: Some(b"x".to_vec()), ..Default::default() };
+        assert!(Trust::of(&wrong).is_err());
+    }
+}
