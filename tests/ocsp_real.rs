@@ -16,7 +16,9 @@ use cert_autofetch::settings::Nonce;
 use lab::command::openssl;
 use lab::pki::Usage;
 use lab::process::Process;
-use lab::{Behaviour, Delivery, Identity, KeyType, Port, Profile, Responder, Source, wait_until};
+use lab::{
+    Behaviour, Delivery, Identity, KeyType, Plan, Port, Profile, Responder, Source, wait_until,
+};
 use openssl::x509::X509;
 
 /// A CA, two leaves of which the second is revoked, and the files that openssl wants.
@@ -299,4 +301,32 @@ fn answers_about_several_certificates() {
             assert_eq!(evidence.is_revoked(), !is_revoked);
         }
     }
+}
+
+/// In nginx, from the first certificate on.
+#[test]
+#[ignore = "needs nginx, the module and pebble: scripts/test.sh"]
+fn the_module_signs_its_requests() {
+    let world = World::new();
+    let requestor = Identity::root("Requestor");
+    world.write("requestor", &requestor);
+    let (cert, key) = (world.path("requestor.pem"), world.path("requestor.key"));
+    let http = "ssl_cert_autofetch_check hard; ssl_cert_autofetch_check_interval 0;";
+    let wants = |who: &Identity| {
+        let requestor = Some(who.cert.clone());
+        Behaviour { requestor, ..Behaviour::default() }
+    };
+    let plan =
+        Plan::server("a.test", http).ca(&format!("ocsp_signer {cert} {key}; ocsp_nonce required;"));
+    let site = plan.start_with(|lab, _| lab.responder.behave(wants(&requestor)));
+    let (stored, client) = (site.wait_valid("a.test"), site.lab.client("a.test"));
+    assert_eq!(client.connect().expect("handshake").serial, stored);
+    let queries = site.lab.responder.queries();
+    assert!(!queries.is_empty() && queries.iter().all(|q| q.signed && q.nonce), "{queries:#?}");
+
+    site.lab.responder.behave(wants(&Identity::root("Requestor")));
+    assert!(client.connect().is_err());
+    wait_until("the cause in the log", PATIENCE, || {
+        site.lines("a.test").iter().any(|line| line.contains("sigRequired"))
+    });
 }
