@@ -81,7 +81,7 @@ impl World {
         command.args(["-rsigner", &self.path(&format!("{signer}.pem"))]);
         command.args(["-rkey", &self.path(&format!("{signer}.key"))]).args(args);
         let process = Process::start(command, &log);
-        wait_until("the responder to listen", PATIENCE, || process.log().contains("waiting for"));
+        wait_until("the responder to listen", PATIENCE, || process.log().contains("aiting for"));
         (process, format!("http://127.0.0.1:{port}"))
     }
 
@@ -190,7 +190,6 @@ fn signers() {
         ("stranger", &["-resp_no_certs"], UNKNOWN),
         ("ca", &["-badsig"], "bad signature"),
         ("delegate", &["-badsig"], "bad signature"),
-        ("ca", &["-rcid", "sha256"], "response is about another certificate: serial=00"),
     ];
     for (signer, args, expected) in table {
         let (_process, url) = world.responder(signer, args);
@@ -204,6 +203,18 @@ fn signers() {
             let answer = world.ask(&world.leaf, &url, &asked).expect("the administrator's signer");
             assert_eq!(answer.evidence.status, Status::Good);
         }
+    }
+}
+
+/// Asked by SHA-1 it answers by SHA-256, OpenSSL 3.0 with serial 00 instead of ours.
+#[test]
+#[ignore = "needs openssl: scripts/test.sh"]
+fn answers_by_another_digest_than_asked() {
+    let world = World::new();
+    let (_process, url) = world.responder("ca", &["-rcid", "sha256"]);
+    match world.ask(&world.leaf, &url, &Asked::default()) {
+        Ok(answer) => assert_eq!(answer.evidence.status, Status::Good),
+        Err(cause) => assert!(cause.contains("another certificate: serial=00"), "{cause}"),
     }
 }
 
@@ -243,8 +254,9 @@ fn requests_are_signed_as_openssl_reads_them() {
         assert_eq!(query.http.method, "POST");
         fs::write(&file, query.der).expect("write");
         let said = openssl(&["ocsp", "-reqin", &file, "-req_text"]).stdout;
+        let said = said.replace(' ', ""); // of which each version of openssl has its own idea
         let (request, certificates) = said.split_once("Certificate:").expect("certificates");
-        for wanted in ["Requestor Name: DirName:CN = requestor.test", algorithm, "OCSP Nonce"] {
+        for wanted in ["RequestorName:DirName:CN=requestor.test", algorithm, "OCSPNonce"] {
             assert!(request.contains(wanted), "wanted {wanted:?}: {said}");
         }
         let sent = certificates.matches("Subject:").count();

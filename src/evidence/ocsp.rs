@@ -4,9 +4,10 @@
 //!
 //! Nobody is asked about a delegated signer. With id-pkix-ocsp-nocheck its CA wishes so; without,
 //! RFC 6960, 4.2.2.2.1, leaves it to local policy: it is believed for the life of its certificate
-//! (CAs make those short), unless the answer itself says that it is revoked. OpenSSL's own check
-//! of a response does not look at the extension either. Whoever must get rid of a stolen
-//! delegate's key earlier has to renew the CA's.
+//! (CAs make those short), unless the answer itself says that it is revoked. OpenSSL, and nginx
+//! with it, does no more by itself: it looks for the extension only where its caller wants CRLs
+//! for everything. That is a limit: the stolen key of a delegate is good until its certificate
+//! ends or the CA changes its own key.
 
 mod error;
 mod signer;
@@ -92,9 +93,9 @@ impl Question<'_> {
     /// 2.1.1), and nothing rests on its strength: the name, key and serial it hashes are those of
     /// a certificate that we hold.
     ///
-    /// One that knows SHA-256 only can't find the certificate: "unauthorized" (RFC 5019, 2.2.3).
-    /// That is what one says, too, that has not heard of a new certificate yet, at the price of a
-    /// second request. Other refusals say nothing about the CertID.
+    /// RFC 9919 recommends SHA-256. A responder that knows that one only can't find the
+    /// certificate: "unauthorized". So says also one that has not heard of a new certificate yet,
+    /// at the price of a second request. Other refusals say nothing about the CertID.
     fn ask(&self) -> Result<Answer, Fault> {
         match self.ask_with(MessageDigest::sha1()) {
             Err(Fault::Unauthorized) if !self.left().is_zero() => {
