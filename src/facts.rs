@@ -114,6 +114,8 @@ pub struct Usage {
     pub server_auth: bool,
     /// id-kp-OCSPSigning, by its own name: neither anyExtendedKeyUsage nor no extension will do.
     pub ocsp_signing: bool,
+    /// id-pkix-ocsp-nocheck (RFC 6960, 4.2.2.2.1).
+    pub ocsp_nocheck: bool,
 }
 
 impl Usage {
@@ -141,6 +143,8 @@ impl Usage {
             signs,
             server_auth: extended.is_none_or(|usage| usage.server_auth),
             ocsp_signing: extended.is_some_and(|usage| usage.ocsp_signing),
+            // Of its NULL nothing depends.
+            ocsp_nocheck: certificate.extensions().iter().any(|e| e.oid == OCSP_NOCHECK),
         })
     }
 }
@@ -160,6 +164,7 @@ const CRL_DISTRIBUTION_POINTS: Oid<'static> = oid!(2.5.29.31);
 const EXT_KEY_USAGE: Oid<'static> = oid!(2.5.29.37);
 const AUTHORITY_INFO_ACCESS: Oid<'static> = oid!(1.3.6.1.5.5.7.1.1);
 const TLS_FEATURE: Oid<'static> = oid!(1.3.6.1.5.5.7.1.24);
+const OCSP_NOCHECK: Oid<'static> = oid!(1.3.6.1.5.5.7.48.1.5);
 const AD_OCSP: Oid<'static> = oid!(1.3.6.1.5.5.7.48.1);
 
 /// The extension, if there is one; what can't be read is an error, never "there is none".

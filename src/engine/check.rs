@@ -183,6 +183,8 @@ impl CheckJob {
             issuer: &asking.issuer,
             url: &url,
             ca: asking.ca,
+            is_leaf: true,
+            siblings: &[],
             timeout: (deadline.since(now) / turns).max(MINIMUM),
         });
         let now = desk.now();

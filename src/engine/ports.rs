@@ -8,7 +8,7 @@ use openssl::x509::X509Ref;
 use crate::ca::Ca;
 use crate::clock::Clock;
 use crate::evidence::Evidence;
-use crate::facts::CertFacts;
+use crate::facts::{CertFacts, Fingerprint, Serial};
 
 pub struct Ports {
     pub clock: Arc<dyn Clock>,
@@ -33,12 +33,18 @@ pub struct Inquiry<'a> {
     pub url: &'a str,
     /// The CA whose way to the network is taken, by its place in `Plan::cas`.
     pub ca: usize,
+    /// Whether the CA's evidence settings are meant for it: they are about leaves.
+    pub is_leaf: bool,
+    /// Further certificates of ours that `issuer` issued; not asked about.
+    pub siblings: &'a [(Serial, Fingerprint)],
     pub timeout: Duration,
 }
 
 #[derive(Clone, Debug)]
 pub struct Answer {
     pub evidence: Evidence,
+    /// About siblings of which the answer tells too.
+    pub others: Vec<Evidence>,
     /// As it came: what is stapled.
     pub der: Vec<u8>,
 }

@@ -91,6 +91,8 @@ impl ReplaceJob {
             issuer: &checked.issuer,
             url: proof.url(),
             ca: proof.source.ca,
+            is_leaf: true,
+            siblings: &[],
             timeout: until.since(now).max(SHORTEST),
         });
         attempt.counts.push(Count::OcspQuery);

@@ -492,7 +492,7 @@ impl Responders for FakeResponder {
             checked_at: asked,
             responder: inquiry.url.to_owned(),
         };
-        Ok(Answer { evidence, der: b"der".to_vec() })
+        Ok(Answer { evidence, others: vec![], der: b"der".to_vec() })
     }
 }
 
