@@ -220,3 +220,111 @@ impl CrlFile {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::keystore::testing;
+
+    const URL: &str = "http://crl.example/../1.crl";
+    const OTHER: &str = "http://crl.example/2.crl";
+
+    fn meta(etag: &str) -> CrlMeta {
+        CrlMeta {
+            url: URL.into(),
+            etag: Some(etag.into()),
+            last_modified: None,
+            asked_at: Time::from_secs(10),
+            this_update: Time::from_secs(5),
+            next_update: Some(Time::from_secs(50)),
+            number: Some("07".into()),
+            issuer: Fingerprint("f".into()),
+        }
+    }
+
+    fn store(keystore: &Keystore, text: &str) -> CrlFile {
+        let lock = keystore.try_lock_crl(URL).unwrap().unwrap();
+        let mut spool = lock.spool().unwrap();
+        spool.write_all(text.as_bytes()).unwrap();
+        lock.store(spool, &meta(text)).unwrap()
+    }
+
+    fn contents(mut file: &File) -> String {
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn what_is_stored_is_there_for_others() {
+        let (_dir, keystore) = testing::keystore();
+        assert!(keystore.crl(URL).unwrap().is_none());
+        let mut files = Vec::new();
+        for text in ["one", "two"] {
+            files.push(store(&keystore, text));
+            let stored = keystore.crl(URL).unwrap().unwrap();
+            assert_eq!((stored.meta, stored.file), (meta(text), *files.last().unwrap()));
+            assert_eq!(contents(&stored.list), text);
+        }
+        assert_ne!(files[0], files[1]);
+        assert!(keystore.crl(OTHER).unwrap().is_none());
+        let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        let dir = keystore.dir().join("crls");
+        assert_eq!(mode(&dir), 0o700);
+        let files: Vec<_> = dir.read_dir().unwrap().map(|e| e.unwrap().path()).collect();
+        assert_eq!(files.len(), 3, "{files:?}");
+        assert!(files.iter().all(|f| mode(f) == 0o600));
+    }
+
+    #[test]
+    fn what_was_not_stored_leaves_nothing() {
+        let (_dir, keystore) = testing::keystore();
+        store(&keystore, "one");
+        let lock = keystore.try_lock_crl(URL).unwrap().unwrap();
+        let dead = keystore.dir().join("crls").join(lock.temporary());
+        std::fs::write(&dead, "left by a dead one").unwrap();
+        let mut spool = lock.spool().unwrap();
+        spool.write_all(b"two").unwrap();
+        assert_eq!(contents(spool.reader().unwrap()), "two");
+        assert!(dead.exists());
+        drop(spool);
+        assert!(!dead.exists());
+        assert_eq!(contents(&keystore.crl(URL).unwrap().unwrap().list), "one");
+        lock.update(&meta("three")).unwrap();
+        assert_eq!(keystore.crl(URL).unwrap().unwrap().meta, meta("three"));
+        lock.remove().unwrap();
+        lock.remove().unwrap();
+        assert!(keystore.crl(URL).unwrap().is_none());
+    }
+
+    #[test]
+    fn one_fetches() {
+        let (_dir, keystore) = testing::keystore();
+        let held = keystore.try_lock_crl(URL).unwrap().unwrap();
+        assert!(keystore.try_lock_crl(URL).unwrap().is_none());
+        assert!(keystore.try_lock_crl(OTHER).unwrap().is_some());
+        drop(held);
+        assert!(keystore.try_lock_crl(URL).unwrap().is_some());
+    }
+
+    #[test]
+    fn what_is_damaged_or_of_another_is_none() {
+        let (_dir, keystore) = testing::keystore();
+        store(&keystore, "one");
+        let dir = keystore.dir().join("crls");
+        let json = dir.join(paths::crl_meta(&paths::crl(URL)));
+        let good = std::fs::read(&json).unwrap();
+        let other = serde_json::to_vec(&CrlMeta { url: OTHER.into(), ..meta("x") }).unwrap();
+        for bad in [vec![], b"{}".to_vec(), good[1..].to_vec(), other, vec![b' '; 20_000]] {
+            std::fs::write(&json, &bad).unwrap();
+            assert!(keystore.crl(URL).unwrap().is_none());
+        }
+        std::fs::write(&json, &good).unwrap();
+        assert!(keystore.crl(URL).unwrap().is_some());
+        std::fs::remove_file(dir.join(paths::crl_list(&paths::crl(URL)))).unwrap();
+        assert!(keystore.crl(URL).unwrap().is_none());
+    }
+}
