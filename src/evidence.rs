@@ -3,6 +3,7 @@
 pub mod chain;
 pub mod crl;
 pub mod ocsp;
+pub mod roots;
 
 use std::cmp::Ordering;
 use std::time::Duration;

@@ -9,10 +9,11 @@ use openssl::x509::X509;
 use super::Engine;
 use super::desk::Desk;
 use super::host::{Host, Plan};
-use super::ports::{Answer, Inquiry, NoAnswer, Ports, Responders};
+use super::ports::{Answer, Inquiry, Listing, NoAnswer, Ports, Responders};
 use crate::ca::acme::{AccountStore, AcmeCa, Change, StoredAccount};
 use crate::ca::{Ca, ChallengeAnswer, Challenges, IssueError};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, Time};
+use crate::evidence::crl::{self, Crls};
 use crate::evidence::ocsp::{self, RequestSigner};
 use crate::http::Http;
 use crate::http::network::NetworkHttp;
@@ -46,10 +47,15 @@ impl Engine {
             Trust::of(&ca.evidence).map_err(|cause| format!("\"{}\": {cause}", ca.name))
         };
         let leaves = plan.cas.iter().map(trust).collect::<Result<_, _>>()?;
+        let crls = Arc::new(Lists {
+            ways: ways.clone(),
+            crls: Crls::new(keystore.clone()),
+            clock: Arc::clone(&clock),
+        });
         let responders = Arc::new(Network { ways, leaves, clock: Arc::clone(&clock) });
         // Keyed anew in each process.
         let seed = RandomState::new().hash_one(0);
-        let ports = Ports { clock, cas, responders, seed };
+        let ports = Ports { clock, cas, responders, crls, seed };
         Ok(Engine::of(Desk::new(plan, host, ports, keystore)))
     }
 }
@@ -101,6 +107,34 @@ impl Responders for Network {
         };
         match ocsp::ask(self.ways[inquiry.ca].as_ref(), self.clock.as_ref(), &query) {
             Ok(ocsp::Answer { evidence, others, der }) => Ok(Answer { evidence, others, der }),
+            Err(error) => {
+                Err(NoAnswer { cause: error.to_string(), retry_after: error.retry_after() })
+            }
+        }
+    }
+}
+
+/// CRLs, by the same way.
+struct Lists {
+    ways: Vec<Arc<dyn Http>>,
+    crls: Crls,
+    clock: Arc<dyn Clock>,
+}
+
+impl super::ports::Crls for Lists {
+    fn look_up(&self, inquiry: &Inquiry, asked_since: Time) -> Result<Option<Listing>, NoAnswer> {
+        let query = crl::Query {
+            facts: inquiry.facts,
+            is_ca: !inquiry.is_leaf,
+            issuer: inquiry.issuer,
+            url: inquiry.url,
+            asked_since,
+            timeout: inquiry.timeout,
+        };
+        let way = self.ways[inquiry.ca].as_ref();
+        match self.crls.look_up(way, self.clock.as_ref(), &query) {
+            Ok(crl::Found::Answer { evidence, fetched }) => Ok(Some(Listing { evidence, fetched })),
+            Ok(crl::Found::Busy) => Ok(None),
             Err(error) => {
                 Err(NoAnswer { cause: error.to_string(), retry_after: error.retry_after() })
             }

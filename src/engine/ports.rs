@@ -6,7 +6,7 @@ use std::time::Duration;
 use openssl::x509::X509Ref;
 
 use crate::ca::Ca;
-use crate::clock::Clock;
+use crate::clock::{Clock, Time};
 use crate::evidence::Evidence;
 use crate::facts::{CertFacts, Fingerprint, Serial};
 
@@ -15,6 +15,7 @@ pub struct Ports {
     /// In the order of `Plan::cas`.
     pub cas: Vec<Arc<dyn Ca>>,
     pub responders: Arc<dyn Responders>,
+    pub crls: Arc<dyn Crls>,
     /// For jitter: any number; another one in each process.
     pub seed: u64,
 }
@@ -24,6 +25,22 @@ pub trait Responders: Send + Sync {
     /// One question to one responder. Only verified answers come back. Blocks for
     /// `inquiry.timeout` at most.
     fn ask(&self, inquiry: &Inquiry) -> Result<Answer, NoAnswer>;
+}
+
+/// Looks certificates up in CRLs.
+pub trait Crls: Send + Sync {
+    /// What the CRL at `inquiry.url` says. A copy of it that was asked for at `asked_since` or
+    /// later is good enough. Only what is verified comes back; None: another thread, worker or
+    /// host is fetching it. Blocks for `inquiry.timeout` at most.
+    fn look_up(&self, inquiry: &Inquiry, asked_since: Time) -> Result<Option<Listing>, NoAnswer>;
+}
+
+/// What a CRL says about a certificate.
+#[derive(Clone, Debug)]
+pub struct Listing {
+    pub evidence: Evidence,
+    /// Whether a request went out for it.
+    pub fetched: bool,
 }
 
 pub struct Inquiry<'a> {
