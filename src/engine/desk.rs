@@ -14,10 +14,12 @@ use super::ports::Ports;
 use super::schedule::Why;
 use super::source::Source;
 use crate::clock::{SKEW, Time};
+use crate::evidence::chain::find_issuer;
 use crate::evidence::{Evidence, Status};
 use crate::keystore::{Keystore, KeystoreError};
 use crate::policy::{self, Asker, Badness, Decision};
 use crate::report::{Event, What, printable};
+use crate::staple::Staple;
 
 pub struct Desk {
     pub plan: Plan,
@@ -143,8 +145,19 @@ impl Desk {
             }
         }
         entry.has_source = self.source(entry).is_some();
+        let stapled = entry.staple.clone();
+        if let Ok(Some(der)) = self.keystore.ocsp_answer(&name) {
+            self.note_staple(entry, &der);
+        }
+        for (_, der) in entry.unsaved.clone() {
+            self.note_staple(entry, &der);
+        }
         let news = self.host.news(entry.index);
-        let changed = first || replaced || entry.evidence != evidence || entry.news != news;
+        let changed = first
+            || replaced
+            || entry.evidence != evidence
+            || entry.staple != stapled
+            || entry.news != news;
         entry.news = news;
         let now = self.now();
         if replaced {
@@ -193,6 +206,7 @@ impl Desk {
 
     /// Stores an answer, and keeps it in memory whatever becomes of that.
     pub fn save_evidence(&self, entry: &mut Entry, evidence: Evidence, der: Vec<u8>) {
+        self.note_staple(entry, &der);
         let (name, now) = (&entry.settings.name, self.now());
         match self.keystore.merge_evidence(name, evidence.clone(), Some(&der), now) {
             Ok(all) => entry.evidence = all,
@@ -200,6 +214,30 @@ impl Desk {
                 entry.absorb(evidence.clone(), now);
                 entry.keep_unsaved(evidence, der, now);
             }
+        }
+    }
+
+    /// Takes an OCSP answer as the staple, if it is one for the entry's certificate and no older
+    /// than what there is.
+    fn note_staple(&self, entry: &mut Entry, der: &[u8]) {
+        let Ok(bundle) = &entry.bundle else { return };
+        let (facts, now) = (&bundle.facts, self.now());
+        if entry
+            .staple
+            .as_ref()
+            .is_some_and(|kept| *kept.certificate() == facts.fingerprint && kept.der() == der)
+        {
+            return; // known, which spares the signature
+        }
+        let ca = self.source(entry).map(|source| &self.plan.cas[source.ca]);
+        let trusted = ca.and_then(|ca| ca.issuer_certificate.as_deref());
+        let (leaf, chain) = (&bundle.chain[0], &bundle.chain[1..]);
+        let staple = find_issuer(leaf, chain, trusted)
+            .and_then(|issuer| Staple::read(der, leaf, facts, &issuer, now));
+        let Some(staple) = staple else { return };
+        let stays = |kept: &Arc<Staple>| kept.is_current(now) && kept.is_newer(&staple);
+        if !entry.staple.as_ref().is_some_and(stays) {
+            entry.staple = Some(Arc::new(staple));
         }
     }
 

@@ -12,6 +12,7 @@ use crate::evidence::{Evidence, Status};
 use crate::facts::{Fingerprint, Serial};
 use crate::policy::{self, Asker, Decision, Standing};
 use crate::settings::EntrySettings;
+use crate::staple::Staple;
 
 pub struct Entry {
     pub index: usize,
@@ -25,6 +26,8 @@ pub struct Entry {
     pub evidence: Vec<Evidence>,
     /// Verified, but not stored yet because the keystore failed; one a certificate and source.
     pub unsaved: Vec<(Evidence, Vec<u8>)>,
+    /// The newest good answer about some certificate of this entry, as it can be stapled.
+    pub staple: Option<Arc<Staple>>,
     pub has_source: bool,
     pub news: News,
     /// Until when each CA wants to be left alone (Retry-After), by its place in the plan.
@@ -49,6 +52,7 @@ impl Entry {
             bundle: Err(Defect::Missing),
             evidence: Vec::new(),
             unsaved: Vec::new(),
+            staple: None,
             has_source: false,
             news: News::default(),
             rests: Vec::new(),
@@ -66,6 +70,7 @@ impl Entry {
         View {
             bundle: self.bundle.clone(),
             evidence: self.own_evidence(),
+            staple: self.own_staple(),
             has_source: self.has_source,
             news: self.news.clone(),
             last_revoked: self.last_revoked(),
@@ -194,6 +199,15 @@ impl Entry {
     fn own_evidence(&self) -> Vec<Evidence> {
         let Some(own) = self.fingerprint() else { return Vec::new() };
         self.evidence.iter().filter(|e| e.certificate == *own).cloned().collect()
+    }
+
+    /// Never one about another certificate, nor beside a revocation: on its way to us the good
+    /// answer may have been the slower one.
+    fn own_staple(&self) -> Option<Arc<Staple>> {
+        let staple = self.staple.as_ref()?;
+        let is_own = Some(staple.certificate()) == self.fingerprint();
+        let revoked = || self.own_evidence().iter().any(Evidence::is_revoked);
+        (is_own && !revoked()).then(|| Arc::clone(staple))
     }
 
     fn last_revoked(&self) -> Option<Serial> {

@@ -14,6 +14,7 @@ use crate::facts::Serial;
 use crate::policy::Standing;
 use crate::report::Event;
 use crate::settings::{CaSettings, EntrySettings};
+use crate::staple::Staple;
 
 /// What the engine works for: fixed for the life of a worker.
 pub struct Plan {
@@ -116,6 +117,8 @@ pub struct View {
     pub bundle: Result<Arc<Bundle>, Defect>,
     /// About this bundle's leaf.
     pub evidence: Vec<Evidence>,
+    /// About this bundle's leaf; it may have run out since.
+    pub staple: Option<Arc<Staple>>,
     pub has_source: bool,
     pub news: News,
     /// Serial of the last certificate of this entry that was revoked: names the session context.

@@ -3,6 +3,7 @@
 mod check;
 mod replace;
 mod schedule;
+mod staple;
 mod threads;
 mod workers;
 mod world;

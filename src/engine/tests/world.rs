@@ -20,6 +20,7 @@ use crate::engine::{
 };
 use crate::evidence::{Evidence, Reason, Source, Status};
 use crate::facts::Serial;
+use crate::fixture::ocsp::{CertStatus, Reply, Single};
 use crate::fixture::{self, DAY, Identity, NOW, Spec};
 use crate::keystore::Keystore;
 use crate::report::What;
@@ -51,7 +52,7 @@ impl World {
         let ca = |name: &str| FakeCa::new(name, keystore.clone(), Arc::clone(&clock));
         let cas = vec![ca("one"), ca("two")];
         World {
-            responder: Arc::new(FakeResponder::new(Arc::clone(&clock))),
+            responder: Arc::new(FakeResponder::new(Arc::clone(&clock), &cas)),
             zone: Arc::default(),
             ca_settings: cas.iter().map(|ca| ca_settings(ca)).collect(),
             settings: EntrySettings {
@@ -423,6 +424,7 @@ pub enum Say {
 
 pub struct FakeResponder {
     clock: Arc<FakeClock>,
+    signers: Vec<Identity>,
     script: Mutex<BTreeMap<String, VecDeque<Say>>>,
     /// Serial and URL of each query.
     pub asked: Mutex<Vec<(Serial, String)>>,
@@ -431,9 +433,10 @@ pub struct FakeResponder {
 }
 
 impl FakeResponder {
-    fn new(clock: Arc<FakeClock>) -> FakeResponder {
+    fn new(clock: Arc<FakeClock>, cas: &[Arc<FakeCa>]) -> FakeResponder {
         FakeResponder {
             clock,
+            signers: cas.iter().map(|ca| ca.identity.clone()).collect(),
             script: Mutex::default(),
             asked: Mutex::default(),
             meanwhile: Hook::default(),
@@ -492,7 +495,24 @@ impl Responders for FakeResponder {
             checked_at: asked,
             responder: inquiry.url.to_owned(),
         };
-        Ok(Answer { evidence, der: b"der".to_vec() })
+        let der = self.der(inquiry, &evidence);
+        Ok(Answer { evidence, der })
+    }
+}
+
+impl FakeResponder {
+    /// The answer that says this.
+    fn der(&self, inquiry: &Inquiry, evidence: &Evidence) -> Vec<u8> {
+        let issuer = inquiry.issuer.to_der().unwrap();
+        let signer = self.signers.iter().find(|s| s.der() == issuer).unwrap();
+        let status = match evidence.status {
+            Status::Good => CertStatus::Good,
+            Status::Revoked { at, .. } => CertStatus::Revoked(at, None),
+            Status::Unknown => CertStatus::Unknown,
+        };
+        let asked = evidence.this_update.secs() - NOW.secs();
+        let single = Single::good(inquiry.certificate, inquiry.issuer).status(status);
+        Reply::new(signer, single.times(asked, None)).der()
     }
 }
 
