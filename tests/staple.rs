@@ -289,6 +289,9 @@ fn a_ca_may_refuse_must_staple() {
     let connection = site.lab.client("a.test").connect().expect("handshake");
     assert_eq!((&connection.serial, site.issued()), (&serial, 1));
     check(&connection);
+    let lines = site.lines("a.test");
+    let told = lines.iter().filter(|l| l.starts_with("[notice]") && l.contains("must_staple"));
+    assert_eq!(told.count(), 1, "{lines:#?}");
 }
 
 /// What clients of one port see.
