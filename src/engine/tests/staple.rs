@@ -76,7 +76,7 @@ fn what_says_nothing_takes_no_staple_away() {
     for say in [Say::Unknown, Say::Nothing(None)] {
         let (world, mut worker) = checked();
         let before = staple(last(&worker.updates())).expect("a staple").clone();
-        world.responder.say(&hex(0x11), &[say.clone()]);
+        world.responder.say(&hex(0x11), std::slice::from_ref(&say));
         world.clock.advance(s(4000));
         worker.demand();
         world.drive(&mut [&mut worker]);
