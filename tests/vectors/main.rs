@@ -1,0 +1,5 @@
+//! The public vectors.
+
+mod folder;
+mod ocsp;
+mod outcome;
