@@ -1,6 +1,7 @@
 //! Verified evidence: what an OCSP responder or CRL said about one certificate, and what it is worth.
 
 pub mod chain;
+pub mod crl;
 pub mod ocsp;
 
 use std::cmp::Ordering;

@@ -3,6 +3,7 @@
 pub mod network;
 pub mod url;
 
+use std::io::Write;
 use std::time::Duration;
 
 /// A request. The body is empty for GET.
@@ -56,9 +57,25 @@ pub enum HttpError {
     Tls(String),
     #[error("{0}")]
     Io(String),
+    /// Ours: what came could not be kept.
+    #[error("can't write the body: {0}")]
+    Write(String),
 }
 
 /// Sends requests. Shared by threads; blocks until the answer is whole or the timeout is over.
 pub trait Http: Send + Sync {
     fn send(&self, request: &Request) -> Result<Response, HttpError>;
+
+    /// As [`Http::send`], for what is too large for memory: the body of an answer with status 200
+    /// is written to `body` as it comes, and that of the response is empty; other bodies are
+    /// dropped. After an error `body` may have got a part.
+    fn download(&self, request: &Request, body: &mut dyn Write) -> Result<Response, HttpError> {
+        // For those who have it in memory anyway.
+        let mut response = self.send(request)?;
+        let bytes = std::mem::take(&mut response.body);
+        if response.status == 200 {
+            body.write_all(&bytes).map_err(|e| HttpError::Write(e.to_string()))?;
+        }
+        Ok(response)
+    }
 }
