@@ -6,6 +6,11 @@ pub mod url;
 use std::io::Write;
 use std::time::Duration;
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
+
+use crate::clock::Time;
+
 /// A request. The body is empty for GET.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -41,6 +46,16 @@ impl Response {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
+
+    /// Retry-After (RFC 9110, 10.2.3): seconds or a date.
+    pub fn retry_after(&self, now: Time) -> Option<Duration> {
+        let value = self.header("retry-after")?.trim();
+        if let Ok(seconds) = value.parse() {
+            return Some(Duration::from_secs(seconds));
+        }
+        let date = OffsetDateTime::parse(value, &Rfc2822).ok()?;
+        Some(Time::from_secs(date.unix_timestamp()).since(now))
+    }
 }
 
 /// Why there is no answer.
@@ -68,7 +83,8 @@ pub trait Http: Send + Sync {
 
     /// As [`Http::send`], for what is too large for memory: the body of an answer with status 200
     /// is written to `body` as it comes, and that of the response is empty; other bodies are
-    /// dropped. After an error `body` may have got a part.
+    /// dropped. After an error `body` may have got a part. A `timeout` of minutes is in order: a
+    /// server that can't be reached, or stalls, is given up sooner.
     fn download(&self, request: &Request, body: &mut dyn Write) -> Result<Response, HttpError> {
         // For those who have it in memory anyway.
         let mut response = self.send(request)?;

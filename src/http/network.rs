@@ -4,9 +4,10 @@
 //! default panics at the first https request when only `native-tls-no-default` is built in), and
 //! no proxy from the environment. There are no cookies, no decompression, no retries.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use openssl::x509::X509;
 use ureq::config::Config;
@@ -53,6 +54,19 @@ impl NetworkHttp {
 
 impl Http for NetworkHttp {
     fn send(&self, request: &Request) -> Result<Response, HttpError> {
+        self.run(request, None)
+    }
+
+    fn download(&self, request: &Request, body: &mut dyn Write) -> Result<Response, HttpError> {
+        self.run(request, Some(body))
+    }
+}
+
+/// Where the body of an answer with status 200 goes, if not into memory.
+type Sink<'a> = Option<&'a mut dyn Write>;
+
+impl NetworkHttp {
+    fn run(&self, request: &Request, sink: Sink<'_>) -> Result<Response, HttpError> {
         let Some(target) = url::target(&request.url) else {
             return Err(HttpError::Url(printable(&request.url)));
         };
@@ -60,10 +74,10 @@ impl Http for NetworkHttp {
         // ureq panics when no thread can be started for a name lookup, for one. What a panic may
         // have left half-done is inside the agent, which is thrown away.
         catch_unwind(AssertUnwindSafe(|| match request.method {
-            Method::Get => exchange(&agent, request, target.https, http::Method::GET, ()),
-            Method::Head => exchange(&agent, request, target.https, http::Method::HEAD, ()),
+            Method::Get => exchange(&agent, request, target.https, http::Method::GET, (), sink),
+            Method::Head => exchange(&agent, request, target.https, http::Method::HEAD, (), sink),
             Method::Post => {
-                exchange(&agent, request, target.https, http::Method::POST, &request.body)
+                exchange(&agent, request, target.https, http::Method::POST, &request.body, sink)
             }
         }))
         .unwrap_or_else(|_| {
@@ -89,15 +103,22 @@ fn exchange(
     https: bool,
     method: http::Method,
     body: impl AsSendBody,
+    sink: Sink<'_>,
 ) -> Result<Response, HttpError> {
     let mut builder = http::Request::builder().method(method).uri(&request.url);
     for (name, value) in &request.headers {
         builder = builder.header(*name, value);
     }
     let ready = builder.body(body).map_err(|e| HttpError::Url(printable(&e.to_string())))?;
+    // What is sent at once is waited for as long as the caller wants; a stream goes on.
+    let stall = sink.is_some().then_some(STALL);
     let ready = agent
         .configure_request(ready)
         .timeout_global(Some(request.timeout))
+        .timeout_resolve(stall)
+        .timeout_connect(stall)
+        .timeout_recv_response(stall)
+        .timeout_per_read(stall)
         .max_redirects(request.redirects)
         // A redirect must not take a request off TLS.
         .https_only(https)
@@ -105,8 +126,38 @@ fn exchange(
     let mut answer = agent.run(ready).map_err(error)?;
     let headers = headers(answer.headers());
     let status = answer.status().as_u16();
-    Ok(Response { status, headers, body: read(answer.body_mut(), request.limit)? })
+    let body = match sink {
+        None => read(answer.body_mut(), request.limit)?,
+        Some(sink) if status == 200 => {
+            copy(answer.body_mut(), request.limit, sink)?;
+            Vec::new()
+        }
+        Some(_) => Vec::new(),
+    };
+    Ok(Response { status, headers, body })
 }
+
+/// How long a server of a download may say nothing: before its answer, and between its parts.
+const STALL: Duration = Duration::from_secs(10);
+
+/// Writes the body to `sink`, and of one that is too long as much as is allowed.
+fn copy(body: &mut Body, limit: usize, sink: &mut dyn Write) -> Result<(), HttpError> {
+    let most = u64::try_from(limit).unwrap_or(u64::MAX);
+    if body.content_length().is_some_and(|length| length > most) {
+        return Err(HttpError::TooLarge(limit));
+    }
+    let (mut reader, mut left, mut part) = (body.as_reader(), limit, vec![0; PART]);
+    loop {
+        let count = reader.read(&mut part).map_err(|e| error(e.into()))?;
+        if count == 0 {
+            return Ok(());
+        }
+        left = left.checked_sub(count).ok_or(HttpError::TooLarge(limit))?;
+        sink.write_all(&part[..count]).map_err(|e| HttpError::Write(printable(&e.to_string())))?;
+    }
+}
+
+const PART: usize = 64 * 1024;
 
 /// Reads no more than one byte over the limit.
 fn read(body: &mut Body, limit: usize) -> Result<Vec<u8>, HttpError> {
