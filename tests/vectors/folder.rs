@@ -60,18 +60,23 @@ fn walk(folder: &Path, prefix: &str, found: &mut BTreeSet<String>) {
 
 /// The DER of the first PEM block labelled `label`, or the bytes as they are if there is no PEM.
 pub fn pem_or_der(bytes: &[u8], label: &str) -> Vec<u8> {
-    if has_pem(bytes) { pem(bytes, label).unwrap_or_default() } else { bytes.to_vec() }
+    if has_pem(bytes) { pem(bytes, label).swap_remove(0) } else { bytes.to_vec() }
 }
 
 pub fn has_pem(bytes: &[u8]) -> bool {
     bytes.windows(11).any(|w| w == b"-----BEGIN ")
 }
 
-/// Not OpenSSL's reader: that one also reads what is inside, and refuses what it can't.
-fn pem(bytes: &[u8], label: &str) -> Option<Vec<u8>> {
+/// The DER of all PEM blocks with a label. Not OpenSSL's reader: that one also reads what is
+/// inside, and refuses what it can't.
+pub fn pem(bytes: &[u8], label: &str) -> Vec<Vec<u8>> {
     let text = String::from_utf8_lossy(bytes);
-    let (_, rest) = text.split_once(&format!("-----BEGIN {label}-----"))?;
-    let (body, _) = rest.split_once("-----END ")?;
-    let lines = body.lines().map(str::trim).filter(|line| !line.contains(':'));
-    openssl::base64::decode_block(&lines.collect::<String>()).ok()
+    let begin = format!("-----BEGIN {label}-----");
+    text.split(&begin).skip(1).map(|rest| decode(rest.split("-----END ").next())).collect()
+}
+
+fn decode(body: Option<&str>) -> Vec<u8> {
+    let lines = body.unwrap_or_default().lines().map(str::trim);
+    let base64: String = lines.filter(|line| !line.contains(':')).collect();
+    openssl::base64::decode_block(&base64).expect("base64")
 }

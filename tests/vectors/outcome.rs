@@ -36,10 +36,16 @@ impl Tally {
         }
     }
 
+    pub fn check(&mut self, holds: bool, what: &str) {
+        if !holds {
+            self.wrong.push(what.to_string());
+        }
+    }
+
     /// Panics if anything differed, or the number of rows did.
     pub fn finish(self, rows: usize) {
         let Tally { rows: run, wrong } = self;
-        assert!(wrong.is_empty(), "{} of {run} differ:\n{}", wrong.len(), wrong.join("\n"));
+        assert!(wrong.is_empty(), "{} wrong in {run} rows:\n{}", wrong.len(), wrong.join("\n"));
         assert_eq!(run, rows, "rows run");
     }
 }
