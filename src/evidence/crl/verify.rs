@@ -135,10 +135,14 @@ fn check_name(der: &[u8], issuer: &X509NameRef) -> Result<(), Fault> {
     }
     match X509Name::from_der(der).and_then(|name| name.try_cmp(issuer)) {
         Ok(order) if order.is_eq() => Ok(()),
-        _ => Err(Fault::OtherIssuer(match x509_parser::x509::X509Name::from_der(der) {
-            Ok((_, name)) => distinguished_name(&name),
-            Err(_) => "malformed name".into(),
-        })),
+        _ => Err(Fault::OtherIssuer(readable(der))),
+    }
+}
+
+fn readable(name: &[u8]) -> String {
+    match x509_parser::x509::X509Name::from_der(name) {
+        Ok((_, name)) if name.iter_rdn().next().is_some() => distinguished_name(&name),
+        _ => "one without a readable name".into(),
     }
 }
 
