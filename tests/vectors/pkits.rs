@@ -20,6 +20,12 @@ use crate::pkits_tests::{Pkits, SKIPPED, TESTS, Test};
 /// Of a certificate and a CRL of its issuer's.
 pub const PAIRS: usize = 431;
 
+/// CRLs that are about no certificate, and why.
+pub const NOT_MET: [(&str, &str); 2] = [
+    ("DSAParametersInheritedCACRL", "the key of its issuer is in no certificate as a whole"),
+    ("NameOrderCACRL", "the one certificate for it names somebody else as its issuer"),
+];
+
 const DATA: &str = "x509/PKITS_data";
 
 /// Most of its CRLs and certificates are valid from 2010 to 2030.
@@ -102,7 +108,8 @@ fn each_certificate_in_each_crl_of_its_issuer() {
         }
     }
     tally.finish(PAIRS);
-    assert_eq!(crls.iter().map(stem).collect::<BTreeSet<_>>(), met);
+    let not_met = crls.iter().map(stem).filter(|name| !met.contains(name));
+    assert_eq!(not_met.collect::<Vec<_>>(), NOT_MET.map(|(name, _)| name));
 }
 
 /// One that proves nothing to us, whoever asks: [`TESTS`] has it.
