@@ -43,7 +43,7 @@ enum Signer {
     Nobody,
     /// The certificate that the response brings.
     Embedded,
-    /// A certificate in the package with the key that signed.
+    /// A stand-in with the key that signed.
     Key,
     /// The same key under the name in the ResponderID.
     NamedKey,
@@ -196,8 +196,8 @@ impl Signer {
         match self {
             Signer::Nobody => None,
             Signer::Embedded => Some(embedded(response)),
-            Signer::Key => Some(with_key()),
-            Signer::NamedKey => Some(named(&with_key())),
+            Signer::Key => Some(stand_in(with_key(), "Somebody")),
+            Signer::NamedKey => Some(stand_in(with_key(), "Cryptography CA")),
         }
     }
 }
@@ -208,10 +208,11 @@ fn embedded(response: &[u8]) -> X509 {
     certificates.iter().next().expect("one").to_owned()
 }
 
-/// Who signed that response has no certificate in the package.
-fn named(with_key: &X509) -> X509 {
+/// Who signed some of the responses has no certificate in the package, but somebody with the same
+/// key has.
+fn stand_in(with_key: X509, cn: &str) -> X509 {
     let mut name = X509Name::builder().expect("name");
     name.append_entry_by_text("C", "US").expect("name");
-    name.append_entry_by_text("CN", "Cryptography CA").expect("name");
+    name.append_entry_by_text("CN", cn).expect("name");
     stand_in::certificate(&name.build(), &with_key.public_key().expect("key"))
 }
