@@ -209,10 +209,10 @@ impl Task<'_> {
             (304, Some(usable)) if is_conditional => self.keep(lock, usable, asked, now),
             (200, usable) => {
                 let (answer, read) = self.read(spool.reader()?)?;
-                answer.0.check_times(now)?;
                 if let Some(usable) = usable.filter(|u| stands(&u.answer.0, &answer.0, now)) {
                     return self.keep(lock, usable, asked, now);
                 }
+                answer.0.check_times(now)?;
                 let meta = self.meta(&response, asked, &answer.0);
                 let file = lock.store(spool, &meta)?;
                 self.crls.memory().learn(self.query.url, file, &self.issuer, read);

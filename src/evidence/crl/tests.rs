@@ -16,6 +16,9 @@ const CDP: &str = "2.5.29.31";
 const SERIAL: &[u8] = &[0x12, 0x34];
 const OTHER: &[u8] = &[0x12, 0x35];
 
+/// OID, critical, contents.
+type Extension<'a> = (&'a str, bool, &'a [u8]);
+
 /// A CA, a leaf of it, and what is asked about that.
 struct World {
     ca: Identity,
@@ -29,7 +32,7 @@ impl World {
 
     fn of(ca: Identity) -> World {
         let urls = seq(&[&seq(&[&explicit(0, &explicit(0, &uri("http://crl.example/cdp")))])]);
-        let extensions: &[(&str, bool, &[u8])] = &[(CDP, false, &urls)];
+        let extensions: &[Extension] = &[(CDP, false, &urls)];
         let leaf = ca.issue(Spec { serial: 0x1234, extensions, ..Spec::default() });
         let facts = CertFacts::from_der(&leaf.der()).unwrap();
         World { ca, facts }
@@ -132,7 +135,7 @@ fn what_a_crl_says_about_ours() {
 fn extensions_of_entries() {
     let world = World::new();
     let code = tlv(0x0a, &[1]);
-    let table: &[(&[(&str, bool, &[u8])], &str)] = &[
+    let table: &[(&[Extension], &str)] = &[
         (&[(REASON, true, &code)], "Good"),
         (&[("2.5.29.24", true, &time(NOW))], "Good"),
         (&[("1.2.3.4", false, b"x")], "Good"),
@@ -160,7 +163,7 @@ fn extensions_of_entries() {
 fn extensions_of_the_crl() {
     let world = World::new();
     let number = integer(&[7]);
-    let table: &[(&[(&str, bool, &[u8])], &str)] = &[
+    let table: &[(&[Extension], &str)] = &[
         (&[], "Good"),
         (&[(NUMBER, false, &number)], "Good"),
         (&[(NUMBER, true, &number)], "Good"),
@@ -279,7 +282,7 @@ fn who_may_sign() {
         (Some([0x03, 2, 1, 0x02]), "Good"),
         (Some([0x03, 2, 2, 0x04]), "keyUsage of the issuer allows no CRLs"),
     ] {
-        let usage: Vec<(&str, bool, &[u8])> = bits.iter().map(|b| (USAGE, true, &b[..])).collect();
+        let usage: Vec<Extension> = bits.iter().map(|b| (USAGE, true, &b[..])).collect();
         let spec = Spec { cn: "CA", usage: &[], names: &[], extensions: &usage, ..Spec::default() };
         let world = World::of(self_signed(spec));
         assert_eq!(text(world.read(&world.crl().der())), expected, "{bits:?}");

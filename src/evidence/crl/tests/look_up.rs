@@ -214,6 +214,20 @@ fn a_newer_one_takes_its_place_and_an_older_one_does_not() {
         assert_eq!(summary(bench.look_up(&crls, &http)), row.3, "{row:?}");
         bench.later(1);
     }
+    // Also when what lags has ended.
+    let bench = Bench::new();
+    let (current, ended) =
+        (bench.world.crl().der(), bench.world.crl().times(-2000, Some(-1000)).der());
+    let http = FakeHttp::new(|n, _| Ok(ok(if n == 2 { ended.clone() } else { current.clone() })));
+    let crls = bench.worker();
+    assert_eq!(summary(bench.look_up(&crls, &http)), "Good 0 fetched");
+    bench.later(1);
+    assert_eq!(summary(bench.look_up(&crls, &http)), "Good 1 fetched");
+    let alone = Bench { world: World::of(bench.world.ca.clone()), ..Bench::new() };
+    let http = FakeHttp::serving(ended.clone());
+    let stale = "CRL is stale since 2033-05-18T03:16:40Z";
+    assert_eq!(summary(alone.look_up(&alone.worker(), &http)), stale);
+
     // When the newer one has ended the other is what there is.
     let bench = Bench::new();
     let ends = bench.world.crl().times(-50, Some(10)).der();
@@ -232,7 +246,7 @@ fn failures_change_nothing() {
     let bench = Bench::new();
     let good = bench.world.crl().with(&[revoked(SERIAL, Some(1))]);
     let stranger = Crl::new(&root("CA")).times(-1, Some(3600)).der();
-    let ended = bench.world.crl().times(-1000, Some(-301)).der();
+    let too_early = bench.world.crl().times(600, Some(3600)).der();
     let whole = good.der();
     let table: Vec<(Result<Response, HttpError>, &str)> = vec![
         (Ok(status(404)), "HTTP status 404"),
@@ -244,7 +258,7 @@ fn failures_change_nothing() {
         (Ok(ok(whole[..whole.len() - 1].to_vec())), "not a CRL: truncated"),
         (Ok(ok(good.der_badly_signed())), "bad signature"),
         (Ok(ok(stranger)), "bad signature"),
-        (Ok(ok(ended)), "CRL is stale since 2033-05-18T03:28:19Z"),
+        (Ok(ok(too_early)), "CRL is not valid before 2033-05-18T03:43:20Z"),
     ];
     let http = FakeHttp::new(|n, _| match n {
         1 => Ok(ok(whole.clone())),
