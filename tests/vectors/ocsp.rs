@@ -167,6 +167,8 @@ fn outcome(folder: &Folder, row: &Row) -> String {
         url: "http://ocsp.example",
         nonce: Nonce::On,
         extra_signer: signer.as_deref(),
+        request_signer: None,
+        siblings: &[],
         timeout: Duration::from_secs(1),
     };
     match verify(&der, &query, None, time(row.at)) {
