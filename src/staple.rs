@@ -43,6 +43,8 @@ impl Staple {
             url: "",
             nonce: Nonce::Off, // our question is long over, and clients have asked none
             extra_signer: None,
+            request_signer: None,
+            siblings: &[],
             timeout: Duration::ZERO,
         };
         let found = verify(der, &query, None, now).ok()?;

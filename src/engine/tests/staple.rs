@@ -64,7 +64,7 @@ fn the_staple_changes_with_the_certificate_and_not_beside_it() {
     let new = world.cas[0].serial(1);
     for update in &updates {
         let serial = &update.view.bundle.as_ref().unwrap().facts.serial;
-        let revoked = update.view.evidence.iter().any(Evidence::is_revoked);
+        let revoked = update.view.links[0].evidence.iter().any(Evidence::is_revoked);
         assert_eq!(staple(&update.view).is_some(), *serial == new || !revoked);
     }
     assert_ne!(staple(last(&updates)), Some(&old));
@@ -120,7 +120,7 @@ fn newer_answers_follow_and_older_ones_do_not() {
     let mut entry = worker.desk.entry(0);
     let mut late = entry.evidence[0].clone();
     late.this_update = NOW;
-    worker.desk.save_evidence(&mut entry, late, first.der().to_vec());
+    worker.desk.save_evidence(&mut entry, late, Some(first.der().to_vec()));
     assert_eq!(staple(&entry.view()), Some(&second));
     worker.desk.reload(&mut entry).unwrap();
     assert_eq!(staple(&entry.view()), Some(&second));
