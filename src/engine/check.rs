@@ -193,7 +193,9 @@ impl CheckJob {
                     let cause = format!("\"{url}\" does not know certificate serial={serial}");
                     failure = Some(NoAnswer { cause, retry_after: None });
                 }
-                let der = (!subject.is_ca).then_some(answer.der);
+                // One about what was replaced meanwhile must not take the place of its successor's.
+                let is_stapled = !subject.is_ca && asking.round.is_about(&entry);
+                let der = is_stapled.then_some(answer.der);
                 // An unknown is stored where nothing better is: the status tells it.
                 desk.save_evidence(&mut entry, answer.evidence.clone(), der);
                 desk.note_bad(&mut entry, desk.now());
