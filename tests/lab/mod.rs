@@ -11,6 +11,7 @@ pub mod acme;
 pub mod answering;
 pub mod behaviour;
 pub mod certificate;
+pub mod cfssl;
 pub mod client;
 pub mod clock;
 pub mod command;
@@ -38,6 +39,7 @@ pub mod wire;
 
 pub use answering::Source;
 pub use behaviour::{Behaviour, Delegate, Delivery, Methods, Nonce, ResultCode, Signer, Subject};
+pub use cfssl::Cfssl;
 pub use client::Client;
 pub use connection::{Connection, INTERNAL_ERROR, Refusal};
 pub use crl::{Crl, CrlServer};
