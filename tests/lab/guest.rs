@@ -15,7 +15,7 @@ use super::site::{ANSWER, Stored, Witness, without_origin};
 pub struct Guests {
     roots: Vec<u8>,
     /// Name, certificate, lines of the `server`.
-    servers: Vec<(String, Identity, String)>,
+    servers: Vec<(String, Option<Identity>, String)>,
     http: String,
     ca: String,
     workers: usize,
@@ -41,7 +41,13 @@ impl Guests {
 
     /// A server with this name and certificate, and further lines.
     pub fn add(mut self, name: &str, identity: &Identity, lines: &str) -> Guests {
-        self.servers.push((name.into(), identity.clone(), lines.into()));
+        self.servers.push((name.into(), Some(identity.clone()), lines.into()));
+        self
+    }
+
+    /// A server with this name that has no certificate yet.
+    pub fn empty(mut self, name: &str) -> Guests {
+        self.servers.push((name.into(), None, String::new()));
         self
     }
 
@@ -70,9 +76,12 @@ impl Guests {
         let config = Config::new().workers(self.workers);
         let (tls, status) = (Port::reserve(), Port::reserve());
         for (name, identity, _) in &self.servers {
-            Stored::of(&config.keystore(), name).put_identity(identity);
+            let stored = Stored::of(&config.keystore(), name);
+            if let Some(identity) = identity {
+                stored.put_identity(identity);
+            }
         }
-        let server = |(name, _, lines): &(String, Identity, String)| {
+        let server = |(name, _, lines): &(String, Option<Identity>, String)| {
             format!(
                 "server {{ listen {} ssl; server_name {name}; {lines}\n{ANSWER} }}\n",
                 tls.addr()

@@ -245,6 +245,7 @@ impl State {
         let csr = payload(request)["csr"].as_str().and_then(|t| URL_SAFE_NO_PAD.decode(t).ok());
         let csr = X509Req::from_der(&csr.expect("CSR in base64url")).expect("CSR");
         let mut profile = Profile { names: order.names.clone(), ..self.profile.clone() };
+        profile.must_staple = asks_for_staples(&csr);
         match order.lie {
             Lie::OtherName => profile.names = vec!["other.test".into()],
             Lie::Expired => (profile.not_before, profile.not_after) = (-2 * DAY, -DAY),
@@ -338,6 +339,13 @@ fn payload(request: &Request) -> Value {
     let jws: Value = serde_json::from_slice(&request.body).unwrap_or_default();
     let bytes = jws["payload"].as_str().and_then(|t| URL_SAFE_NO_PAD.decode(t).ok());
     serde_json::from_slice(&bytes.unwrap_or_default()).unwrap_or_default()
+}
+
+/// Whether the TLS feature is in it (RFC 7633).
+fn asks_for_staples(csr: &X509Req) -> bool {
+    let oid = super::der::oid("1.3.6.1.5.5.7.1.24");
+    let der = csr.to_der().expect("DER");
+    der.windows(oid.len()).any(|w| w == oid)
 }
 
 fn problem() -> Value {

@@ -13,6 +13,7 @@ pub mod behaviour;
 pub mod certificate;
 pub mod cfssl;
 pub mod client;
+pub mod clients;
 pub mod clock;
 pub mod command;
 pub mod connection;
@@ -36,6 +37,7 @@ pub mod responder;
 pub mod site;
 pub mod socket;
 pub mod stage;
+pub mod staple;
 pub mod wire;
 
 pub use answering::Source;
