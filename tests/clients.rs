@@ -11,8 +11,10 @@ use std::time::Duration;
 use lab::clients::{self, JavaLoop, Verdict};
 use lab::*;
 
+type Visit = fn(&str, u16, &Path) -> Verdict;
+
 /// And what they say of a missing staple, and of a revoked one.
-const CLIENTS: [(&str, fn(&str, u16, &Path) -> Verdict, [&str; 2]); 3] = [
+const CLIENTS: [(&str, Visit, [&str; 2]); 3] = [
     ("curl", clients::curl, ["No OCSP response", "revocation reason: keyCompromise"]),
     ("gnutls-cli", clients::gnutls, ["OCSP status is missing", "revoked via OCSP"]),
     ("java", clients::java, ["Unable to determine revocation status", "KEY_COMPROMISE"]),
