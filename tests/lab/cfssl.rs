@@ -1,6 +1,6 @@
-//! cfssl of 2016, whose OCSP answers are signed in advance (RFC 5019): a certificate is unknown
-//! and a revocation unheard of until somebody signs all answers anew and restarts the responder.
-//! It sends no nonce, answers no GET, and rounds thisUpdate down to the hour.
+//! cfssl (of 2016 in Debian 12), whose OCSP answers are signed in advance (RFC 5019): a certificate
+//! is unknown and a revocation unheard of until somebody signs all answers anew and restarts the
+//! responder. It sends no nonce, answers no GET, and rounds thisUpdate down to the hour.
 
 use std::fs;
 use std::path::PathBuf;
@@ -167,9 +167,11 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("no text: {value}")).into()
 }
 
+/// The columns after `pem` are those of cfssl 1.6.
 const TABLES: &str = "\
 CREATE TABLE certificates (serial_number blob NOT NULL, authority_key_identifier blob NOT NULL,
     ca_label blob, status blob NOT NULL, reason int, expiry timestamp, revoked_at timestamp,
-    pem blob NOT NULL, PRIMARY KEY (serial_number, authority_key_identifier));
+    pem blob NOT NULL, issued_at timestamp, not_before timestamp, metadata json, sans json,
+    common_name text, PRIMARY KEY (serial_number, authority_key_identifier));
 CREATE TABLE ocsp_responses (serial_number blob NOT NULL, authority_key_identifier blob NOT NULL,
     body blob NOT NULL, expiry timestamp, PRIMARY KEY (serial_number, authority_key_identifier));";
