@@ -97,11 +97,16 @@ fn a_configured_list_is_asked() {
 fn a_hold_is_lifted_by_a_newer_list() {
     let scene = Scene::new();
     let id = scene.issue("a.test");
-    let site = scene.guests().http(EACH).add("a.test", &id, HARD).start();
+    let site = scene
+        .guests()
+        .http("ssl_cert_autofetch_check_interval 2s;")
+        .add("a.test", &id, HARD)
+        .start();
     site.check_served("a.test", &id.serial());
     site.liar.lie_about("a.test", Lie::Problem);
     scene.ca.revoke(&id, Some("certificateHold"));
     scene.publish(&Gencrl::default());
+    wait_until("a refusal", Duration::from_secs(30), || site.client("a.test").connect().is_err());
     site.check_refused("a.test");
     let line = scene.revoked_line(&id, "certificateHold");
     assert_eq!(site.nginx.log_lines(&line).len(), 1, "{:#?}", site.lines("a.test"));
@@ -332,7 +337,9 @@ fn a_revoked_intermediate_makes_the_certificate_invalid() {
     let ca = OpensslCa::of(&intermediate);
     let list = CrlServer::start(Port::reserve(), ca.crl(&Gencrl::default()));
     let pointers = Pointers { crl_url: Some(list.url()), ocsp_url: None };
-    let id = ca.issue(&["a.test"], &pointers);
+    let mut id = ca.issue(&["a.test"], &pointers);
+    // Else nobody could tell whose signature the root's list has to have.
+    id.chain.push(root.cert.clone());
     let site = Guests::of(&root.cert_pem()).http(EACH).add("a.test", &id, HARD).start();
     site.check_served("a.test", &id.serial());
 
