@@ -45,12 +45,29 @@ impl fmt::Display for Serial {
     }
 }
 
+impl Fingerprint {
+    pub fn of(der: &[u8]) -> Fingerprint {
+        Fingerprint(hex(&openssl::sha::sha256(der)))
+    }
+}
+
 impl Serial {
     /// From big-endian bytes; leading zero bytes are dropped.
     pub fn from_bytes(bytes: &[u8]) -> Serial {
-        let start = bytes.iter().position(|b| *b != 0).unwrap_or(bytes.len().saturating_sub(1));
-        Serial(hex(&bytes[start..]))
+        Serial(hex(significant(bytes)))
     }
+
+    /// Big-endian, without leading zeros.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let digit = |b: u8| char::from(b).to_digit(16).unwrap_or(0) as u8;
+        self.0.as_bytes().chunks(2).map(|p| p.iter().fold(0, |n, b| n << 4 | digit(*b))).collect()
+    }
+}
+
+/// Big-endian bytes without leading zeros, but for the last one.
+pub fn significant(bytes: &[u8]) -> &[u8] {
+    let start = bytes.iter().position(|b| *b != 0).unwrap_or(bytes.len().saturating_sub(1));
+    &bytes[start..]
 }
 
 /// The largest certificate that is read, in bytes: some twenty times what the largest real ones
@@ -80,7 +97,7 @@ impl CertFacts {
     pub fn from_der(der: &[u8]) -> Result<CertFacts, FactsError> {
         let certificate = parse(der)?;
         Ok(CertFacts {
-            fingerprint: Fingerprint(hex(&openssl::sha::sha256(der))),
+            fingerprint: Fingerprint::of(der),
             serial: Serial::from_bytes(certificate.raw_serial()),
             not_before: time(certificate.validity().not_before),
             not_after: time(certificate.validity().not_after),
@@ -110,10 +127,14 @@ pub struct Usage {
     pub is_ca: bool,
     /// Its key may make signatures other than on certificates and CRLs.
     pub signs: bool,
+    /// Its key may make signatures on CRLs.
+    pub signs_crls: bool,
     /// id-kp-serverAuth, or no ExtendedKeyUsage at all.
     pub server_auth: bool,
     /// id-kp-OCSPSigning, by its own name: neither anyExtendedKeyUsage nor no extension will do.
     pub ocsp_signing: bool,
+    /// id-pkix-ocsp-nocheck (RFC 6960, 4.2.2.2.1).
+    pub ocsp_nocheck: bool,
 }
 
 impl Usage {
@@ -124,11 +145,11 @@ impl Usage {
             Some(ParsedExtension::BasicConstraints(constraints)) => constraints.ca,
             _ => false,
         };
-        let signs = match extension(&certificate, KEY_USAGE, "keyUsage")? {
+        let (signs, signs_crls) = match extension(&certificate, KEY_USAGE, "keyUsage")? {
             Some(ParsedExtension::KeyUsage(usage)) => {
-                usage.digital_signature() || usage.non_repudiation()
+                (usage.digital_signature() || usage.non_repudiation(), usage.crl_sign())
             }
-            _ => true,
+            _ => (true, true),
         };
         let extended = match extension(&certificate, EXT_KEY_USAGE, "extKeyUsage")? {
             Some(ParsedExtension::ExtendedKeyUsage(usage)) => Some(usage),
@@ -139,8 +160,11 @@ impl Usage {
             not_after: time(certificate.validity().not_after),
             is_ca,
             signs,
+            signs_crls,
             server_auth: extended.is_none_or(|usage| usage.server_auth),
             ocsp_signing: extended.is_some_and(|usage| usage.ocsp_signing),
+            // Of its NULL nothing depends.
+            ocsp_nocheck: certificate.extensions().iter().any(|e| e.oid == OCSP_NOCHECK),
         })
     }
 }
@@ -160,6 +184,7 @@ const CRL_DISTRIBUTION_POINTS: Oid<'static> = oid!(2.5.29.31);
 const EXT_KEY_USAGE: Oid<'static> = oid!(2.5.29.37);
 const AUTHORITY_INFO_ACCESS: Oid<'static> = oid!(1.3.6.1.5.5.7.1.1);
 const TLS_FEATURE: Oid<'static> = oid!(1.3.6.1.5.5.7.1.24);
+const OCSP_NOCHECK: Oid<'static> = oid!(1.3.6.1.5.5.7.48.1.5);
 const AD_OCSP: Oid<'static> = oid!(1.3.6.1.5.5.7.48.1);
 
 /// The extension, if there is one; what can't be read is an error, never "there is none".
@@ -250,7 +275,7 @@ fn must_staple(certificate: &X509Certificate) -> Result<bool, FactsError> {
 }
 
 /// RFC 4514: the last RDN first; what has no string form as `#` and hex.
-fn distinguished_name(name: &X509Name) -> String {
+pub fn distinguished_name(name: &X509Name) -> String {
     let rdns: Vec<_> = name.iter_rdn().collect();
     let rdn = |rdn: &&x509_parser::x509::RelativeDistinguishedName| {
         rdn.iter().map(attribute).collect::<Vec<_>>().join("+")

@@ -101,7 +101,10 @@ impl fmt::Display for Event {
             What::CheckFailed { cause, retry } => failed(f, "CHECK", cause, *retry),
             What::IssueFailed { cause, retry } => failed(f, "ISSUE", cause, *retry),
             What::NoSource { serial } => {
-                write!(f, "certificate serial={serial} names no OCSP responder, it is not checked")
+                write!(
+                    f,
+                    "certificate serial={serial} names no OCSP responder and no CRL, it is not checked"
+                )
             }
         }
     }

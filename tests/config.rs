@@ -6,6 +6,7 @@ use std::fs;
 use std::process::Command;
 
 use lab::*;
+use openssl::symm::Cipher;
 
 const URL: &str = "url https://ca.example/dir;";
 
@@ -55,6 +56,13 @@ fn wrong_values_are_refused() {
         (&[Place::Ca], "challenge", "dns-02", "\"http-01\""),
         (&[Place::Ca], "timeout", "0", time),
         (&[Place::Ca], "ocsp_responder", "ldap://x/", "an http or https URL"),
+        (&[Place::Ca], "ocsp_certificate", "/does/not/exist", "exactly one PEM certificate"),
+        (&[Place::Ca], "ocsp_certificate", "own.key", "exactly one PEM certificate"),
+        (&[Place::Ca], "ocsp_signer", "own.pem /does/not/exist", "key of the first certificate"),
+        (&[Place::Ca], "ocsp_signer", "own.pem own.pem", "key of the first certificate"),
+        (&[Place::Ca], "ocsp_signer", "own.pem locked.key", "unencrypted PEM private key"),
+        (&[Place::Ca], "ocsp_nonce", "maybe", "\"on\", \"off\" or \"required\""),
+        (&[Place::Ca], "crl", "/etc/ssl/x.crl", "an http or https URL"),
         (&[Place::Ca], "budget", "0/7d", "a number from 1 to 1000"),
         (&[Place::Ca], "budget", "5", "a number from 1 to 1000"),
         (&[Place::Ca], "budget", "5/0", "a number from 1 to 1000"),
@@ -195,7 +203,8 @@ fn right_configurations_are_accepted() {
         "protocol acme; trusted_certificate own.pem; account_key own.key; timeout 5s;\n\
          contact a@corp.example mailto:b@corp.example; accept_terms_of_service;\n\
          challenge tls-alpn-01; issuer_certificate own.pem; budget 10/1d;\n\
-         ocsp_responder http://ocsp.example/;",
+         ocsp_responder http://ocsp.example/; ocsp_certificate own.pem;\n\
+         ocsp_signer own.pem own.key; ocsp_nonce required; crl http://crl.example/x.crl;",
     );
     let own = "ssl_certificate own.pem; ssl_certificate_key own.key;";
     let table = [
@@ -224,13 +233,14 @@ fn right_configurations_are_accepted() {
 #[test]
 #[ignore = "needs nginx and the module: scripts/test.sh"]
 fn doubtful_configurations_are_warned_of_once() {
-    let lab = ca("lab", "ocsp_responder http://b.test/;");
+    let lab = ca("lab", "ocsp_responder http://b.test/; crl https://c.test/x.crl;");
     let server = |name| format!("server {{ listen 127.0.0.1:1 ssl; server_name {name}; }}\n");
     let three = ["a.test", "b.test", "c.test"].map(server).concat();
     let table = [
         ("client_header_timeout 5s;", "\"ssl_cert_autofetch_timeout\""),
         ("client_header_timeout 10s;", "\"ssl_cert_autofetch_timeout\""),
         ("", "host \"b.test\" in \"ocsp_responder\" of ssl_cert_autofetch_ca \"lab\""),
+        ("", "host \"c.test\" in \"crl\" of ssl_cert_autofetch_ca \"lab\""),
     ];
     for (line, expected) in table {
         let (ok, said) = files(&format!("{lab} {line} ssl_cert_autofetch lab; {three}")).test();
@@ -332,6 +342,8 @@ fn files(http: &str) -> Config {
     let own = Identity::self_signed(&Profile::server(&["own.test"]));
     fs::write(config.dir().join("own.pem"), own.cert_pem()).expect("write");
     fs::write(config.dir().join("own.key"), own.key_pem()).expect("write");
+    let locked = own.key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_128_cbc(), b"x");
+    fs::write(config.dir().join("locked.key"), locked.expect("PEM")).expect("write");
     // Never the default keystore of the machine.
     let keystore = match http.contains("ssl_cert_autofetch_keystore") {
         true => String::new(),

@@ -84,8 +84,11 @@ pub fn warnings(entries: &[EntrySettings], cas: &[CaSettings]) -> Vec<String> {
     let is_ours = |host: &String| entries.iter().any(|e| e.names.contains(host));
     let mut lines = Vec::new();
     for ca in cas {
-        let urls =
-            [("url", Some(&ca.url)), ("ocsp_responder", ca.evidence.ocsp_responder.as_ref())];
+        let urls = [
+            ("url", Some(&ca.url)),
+            ("ocsp_responder", ca.evidence.ocsp_responder.as_ref()),
+            ("crl", ca.evidence.crl.as_ref()),
+        ];
         for (directive, url) in urls {
             if let Some(host) = url.and_then(|u| host(u)).filter(is_ours) {
                 lines.push(format!(
@@ -305,6 +308,7 @@ mod tests {
         let cas = [
             ca("corp", &[("url", "https://CA.example:9000/x")]),
             ca("le", &[("url", "https://le.example/"), ("ocsp_responder", "http://ocsp.example")]),
+            ca("x", &[("url", "https://x.example/"), ("crl", "http://shop.example/x.crl")]),
         ];
         let warned = warnings(&entries, &cas);
         assert_eq!(
@@ -316,6 +320,9 @@ mod tests {
                 "host \"ocsp.example\" in \"ocsp_responder\" of ssl_cert_autofetch_ca \"le\" is \
                  itself managed by \"ssl_cert_autofetch\", without a valid certificate it can't be \
                  asked for one",
+                "host \"shop.example\" in \"crl\" of ssl_cert_autofetch_ca \"x\" is itself \
+                 managed by \"ssl_cert_autofetch\", without a valid certificate it can't be asked \
+                 for one",
             ]
         );
         assert!(warnings(&entries[1..], &cas[..1]).is_empty());

@@ -39,7 +39,7 @@ impl ReplaceJob {
         match &self.state {
             State::Begin => None,
             State::Order(attempt) => Some(desk.ports.cas[attempt.ca].host().to_owned()),
-            State::Prove(_, proof) => Some(proof.host()),
+            State::Prove(_, proof) => proof.host(),
         }
     }
 

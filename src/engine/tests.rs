@@ -1,6 +1,8 @@
 //! The engine as a whole, against ports that say what the test wants.
 
 mod check;
+mod crl;
+mod crls;
 mod replace;
 mod schedule;
 mod threads;
