@@ -22,8 +22,10 @@ fn a_good_certificate_is_served() {
         assert_eq!((served.serial, served.chain.len()), (id.serial(), 2));
     }
     let evidence = &site.monitor.entry("a.test")["evidence"];
-    assert_eq!((&evidence["source"], &evidence["status"]), (&"ocsp".into(), &"good".into()));
-    assert_eq!(evidence["responder"], bao.ocsp_url());
+    // The CRL is looked at too, and what is newest is told.
+    assert_eq!(evidence["status"], "good");
+    let counts = ["ocsp_queries", "ocsp_errors"].map(|c| site.monitor.counter(c));
+    assert!(counts[0] >= 2 && counts[1] == 0, "{counts:?}");
     assert_eq!(site.lines_at("warn", "a.test"), Vec::<String>::new());
     assert_eq!((site.liar.orders_for("a.test"), site.monitor.counter("refused")), (0, 0));
 }
@@ -91,6 +93,22 @@ fn the_crl_takes_over_from_ocsp() {
     let line = site.nginx.wait_log(&line, Duration::from_secs(5));
     assert!(line.ends_with("/crl/der"), "{line}");
     site.check_served("a.test", &new);
+}
+
+/// The same where answers are relied on for a while: the responder's failures and the time to its
+/// next attempt are no handshake's business.
+#[test]
+#[ignore = "needs nginx, the module and OpenBao: scripts/test.sh"]
+fn a_dead_responder_beside_a_good_crl_holds_nobody_up() {
+    let bao = OpenBao::start();
+    bao.name_responder("http://127.0.0.1:9/ocsp");
+    let id = bao.issue(&["a.test"]);
+    let site = Guests::of(bao.root_pem()).add("a.test", &id, HARD).start();
+    for _ in 0..50 {
+        site.check_served("a.test", &id.serial());
+    }
+    assert!(site.monitor.counter("held") <= 1);
+    assert_eq!(site.monitor.entry("a.test")["evidence"]["source"], "crl");
 }
 
 /// A responder that goes on saying good in the CA's name, against the CA's own CRL.
