@@ -1,5 +1,6 @@
 //! What a certificate says, read once (RFC 5280).
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -35,7 +36,8 @@ pub struct CertFacts {
 #[derive(Clone, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
 pub struct Fingerprint(pub String);
 
-/// A serial number: lower-case hex, two digits a byte, no leading 00.
+/// A serial number: lower-case hex, two digits a byte, no leading 00. A negative one, which RFC
+/// 5280, 4.1.2.2, forbids and some CAs have made, has a minus in front.
 #[derive(Clone, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
 pub struct Serial(pub String);
 
@@ -57,15 +59,45 @@ impl Serial {
         Serial(hex(significant(bytes)))
     }
 
-    /// Big-endian, without leading zeros.
+    /// From the contents of a DER INTEGER.
+    pub fn from_integer(contents: &[u8]) -> Serial {
+        match lookup_key(contents).as_ref() {
+            [0, negative @ ..] if !negative.is_empty() => Serial(format!("-{}", hex(negative))),
+            key => Serial(hex(key)),
+        }
+    }
+
+    /// As [`lookup_key`] makes them of the INTEGER.
     pub fn to_bytes(&self) -> Vec<u8> {
+        let (sign, digits) = match self.0.strip_prefix('-') {
+            Some(digits) => (Some(0), digits),
+            None => (None, self.0.as_str()),
+        };
         let digit = |b: u8| char::from(b).to_digit(16).unwrap_or(0) as u8;
-        self.0.as_bytes().chunks(2).map(|p| p.iter().fold(0, |n, b| n << 4 | digit(*b))).collect()
+        let pair = |p: &[u8]| p.iter().fold(0, |n, b| n << 4 | digit(*b));
+        sign.into_iter().chain(digits.as_bytes().chunks(2).map(pair)).collect()
     }
 }
 
+/// What tells the contents of one DER INTEGER from those of all others: big-endian bytes without
+/// leading zeros. A negative number has those of its amount, and one zero before them: -1 is not
+/// 255, though both end with ff.
+pub fn lookup_key(contents: &[u8]) -> Cow<'_, [u8]> {
+    if contents.first().is_none_or(|first| *first < 0x80) {
+        return Cow::Borrowed(significant(contents));
+    }
+    let mut amount: Vec<u8> = contents.iter().map(|b| !b).collect();
+    for byte in amount.iter_mut().rev() {
+        *byte = byte.wrapping_add(1);
+        if *byte != 0 {
+            break;
+        }
+    }
+    Cow::Owned([&[0], significant(&amount)].concat())
+}
+
 /// Big-endian bytes without leading zeros, but for the last one.
-pub fn significant(bytes: &[u8]) -> &[u8] {
+fn significant(bytes: &[u8]) -> &[u8] {
     let start = bytes.iter().position(|b| *b != 0).unwrap_or(bytes.len().saturating_sub(1));
     &bytes[start..]
 }
@@ -98,7 +130,7 @@ impl CertFacts {
         let certificate = parse(der)?;
         Ok(CertFacts {
             fingerprint: Fingerprint::of(der),
-            serial: Serial::from_bytes(certificate.raw_serial()),
+            serial: Serial::from_integer(certificate.raw_serial()),
             not_before: time(certificate.validity().not_before),
             not_after: time(certificate.validity().not_after),
             names: names(&certificate)?,
@@ -390,6 +422,19 @@ mod tests {
     }
 
     #[test]
+    fn serials() {
+        for (bytes, text, back) in [
+            (&[0, 0, 0xab, 1][..], "ab01", &[0xab, 1][..]),
+            (&[0x0a], "0a", &[0x0a]),
+            (&[0, 0], "00", &[0]),
+            (&[], "", &[]),
+        ] {
+            let serial = Serial::from_bytes(bytes);
+            assert_eq!((serial.0.as_str(), serial.to_bytes().as_slice()), (text, back));
+        }
+    }
+
+    #[test]
     fn reads_what_is_not_there() {
         let leaf = root("Root").issue(Spec { names: &[], usage: &[], ..Spec::default() });
         let facts = CertFacts::from_der(&leaf.der()).unwrap();
@@ -470,6 +515,27 @@ mod tests {
         ];
         for (spec, expected) in table {
             assert_eq!(flags(usage(*spec)), *expected, "{:?}", spec.usage);
+        }
+    }
+
+    #[test]
+    fn serial_numbers() {
+        let table: &[(&[u8], &str, &[u8])] = &[
+            (&[0], "00", &[0]),
+            (&[1], "01", &[1]),
+            (&[0, 0, 1], "01", &[1]),
+            (&[0x7f], "7f", &[0x7f]),
+            (&[0, 0xff], "ff", &[0xff]),
+            (&[0xff], "-01", &[0, 1]),
+            (&[0x80], "-80", &[0, 0x80]),
+            (&[0xff, 0], "-0100", &[0, 1, 0]),
+            (&[0x80, 0, 0], "-800000", &[0, 0x80, 0, 0]),
+        ];
+        for (contents, text, key) in table {
+            let serial = Serial::from_integer(contents);
+            assert_eq!(serial.0, *text);
+            assert_eq!(serial.to_bytes(), *key, "{text}");
+            assert_eq!(lookup_key(contents).as_ref(), *key, "{text}");
         }
     }
 

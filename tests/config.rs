@@ -17,6 +17,7 @@ fn wrong_values_are_refused() {
     // Where, the directive, the value as written, and what is accepted.
     let checks = "\"hard\", \"soft\" or \"off\"";
     let keys = "\"ecdsa:256\", \"ecdsa:384\", \"rsa:2048\", \"rsa:3072\" or \"rsa:4096\"";
+    let switch = "\"on\" or \"off\"";
     let time = "a time such as";
     let share = "\"1%\" to \"99%\"";
     let held = "a number, 1 or more";
@@ -35,6 +36,8 @@ fn wrong_values_are_refused() {
         (BLOCKS, "renew_before", "soon", share),
         (BLOCKS, "key", "rsa:1024", keys),
         (BLOCKS, "key", "ed25519", keys),
+        (BLOCKS, "stapling", "yes", switch),
+        (BLOCKS, "must_staple", "1", switch),
         (BLOCKS, "", "off lab", "alone or not at all"),
         (BLOCKS, "", "lab lab", "named once"),
         (BLOCKS, "", "''", "\"off\" or names of CAs"),
@@ -221,6 +224,7 @@ fn right_configurations_are_accepted() {
             "{lab} server {{ {tls} ssl_cert_autofetch lab; ssl_cert_autofetch_check HARD;
             ssl_cert_autofetch_check_interval 0; ssl_cert_autofetch_timeout 500ms;
             ssl_cert_autofetch_renew_before 50%; ssl_cert_autofetch_key rsa:4096;
+            ssl_cert_autofetch_stapling ON; ssl_cert_autofetch_must_staple on;
             location = /s {{ ssl_cert_autofetch_status; }} }}"
         ),
     ];
@@ -250,6 +254,57 @@ fn doubtful_configurations_are_warned_of_once() {
         let those: Vec<_> = warnings.iter().filter(|l| l.contains(expected)).collect();
         assert!(ok && those.len() == 1, "{line}: {warnings:#?}");
     }
+}
+
+/// nginx's own stapling knows the certificates of the configuration only. It is switched off in a
+/// managed server, with a line that says so, and nginx has nothing more to say about it.
+#[test]
+#[ignore = "needs nginx and the module: scripts/test.sh"]
+fn nginxs_own_stapling_is_told_of_in_one_line() {
+    let lab = ca("lab", "");
+    let server = |name: &str, lines: &str| {
+        format!("server {{ listen 127.0.0.1:1 ssl; server_name {name};\n{lines} }}\n")
+    };
+    let on = "ssl_cert_autofetch lab;";
+    let own = "ssl_certificate own.pem; ssl_certificate_key own.key;";
+    let does = "\"ssl_cert_autofetch_stapling\" does it in server at ";
+    let off = "\"ssl_cert_autofetch_stapling\" is off, so nothing is stapled in server at ";
+    // http{}, and what the lines of the module have to say.
+    let table: &[(String, &[&str])] = &[
+        (server("a.test", &format!("{on} ssl_stapling on;")), &[does]),
+        (server("a.test", &format!("ssl_stapling on; {on} ssl_stapling_file x.der;")), &[does]),
+        (
+            server("a.test", &format!("{on} ssl_stapling on; ssl_cert_autofetch_stapling off;")),
+            &[off],
+        ),
+        (
+            ["a.test", "b.test"].map(|n| server(n, &format!("{on} ssl_stapling on;"))).concat(),
+            &[does, does],
+        ),
+        (
+            format!("ssl_stapling on; {}", ["a.test", "b.test"].map(|n| server(n, on)).concat()),
+            &["(and in 1 more that inherit it)"],
+        ),
+        (format!("ssl_stapling on; {}", server("a.test", on)), &[does]),
+        (format!("ssl_stapling on; {}", server("a.test", &format!("{on} ssl_stapling off;"))), &[]),
+        (server("a.test", &format!("{on} ssl_stapling off; ssl_stapling_verify on;")), &[]),
+    ];
+    for (http, expected) in table {
+        let (ok, said) = files(&format!("{lab}{http}")).test();
+        assert!(ok, "{http}: {said}");
+        let lines: Vec<_> = said.lines().filter(|l| l.contains("stapling")).collect();
+        assert_eq!(lines.len(), expected.len(), "{http}: {said}");
+        for (line, what) in lines.iter().zip(*expected) {
+            assert!(line.contains("[warn]") && line.contains(what), "{http}: {line}");
+            assert!(line.contains("\"ssl_stapling\" ignored, it can't staple"), "{line}");
+            assert!(line.contains("/nginx.conf:"), "{line}");
+        }
+    }
+    // What is not managed is nginx's business.
+    let http = format!("{lab} ssl_stapling on; {}", server("a.test", own));
+    let (ok, said) = files(&http).test();
+    let lines: Vec<_> = said.lines().filter(|l| l.contains("stapling")).collect();
+    assert!(ok && lines.iter().all(|l| !l.contains("ssl_cert_autofetch")), "{said}");
 }
 
 /// nginx-conf/*.conf, with the paths replaced that their headers name.

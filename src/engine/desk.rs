@@ -19,6 +19,7 @@ use crate::facts::{Fingerprint, Serial};
 use crate::keystore::{Keystore, KeystoreError};
 use crate::policy::{self, Asker, Badness, Decision};
 use crate::report::{Event, What, printable};
+use crate::staple::Staple;
 
 pub struct Desk {
     pub plan: Plan,
@@ -152,8 +153,19 @@ impl Desk {
                 entry.unwanted = None; // the wish is granted, also for what may be broken later
             }
         }
+        let stapled = entry.staple.clone();
+        if let Ok(Some(der)) = self.keystore.ocsp_answer(&name) {
+            self.note_staple(entry, &der);
+        }
+        for (_, der) in entry.unsaved.clone() {
+            der.iter().for_each(|der| self.note_staple(entry, der));
+        }
         let news = self.host.news(entry.index);
-        let changed = first || replaced || entry.evidence != evidence || entry.news != news;
+        let changed = first
+            || replaced
+            || entry.evidence != evidence
+            || entry.staple != stapled
+            || entry.news != news;
         entry.news = news;
         let now = self.now();
         if replaced {
@@ -237,6 +249,7 @@ impl Desk {
     /// Stores an answer, and keeps it in memory whatever becomes of that. `der`: what can be
     /// stapled.
     pub fn save_evidence(&self, entry: &mut Entry, evidence: Evidence, der: Option<Vec<u8>>) {
+        der.iter().for_each(|der| self.note_staple(entry, der));
         let (name, now) = (&entry.settings.name, self.now());
         match self.keystore.merge_evidence(name, evidence.clone(), der.as_deref(), now) {
             Ok(all) => entry.evidence = all,
@@ -244,6 +257,26 @@ impl Desk {
                 entry.absorb(evidence.clone(), now);
                 entry.keep_unsaved(evidence, der, now);
             }
+        }
+    }
+
+    /// Takes an OCSP answer as the staple, if it is one for the entry's certificate and no older
+    /// than what there is.
+    fn note_staple(&self, entry: &mut Entry, der: &[u8]) {
+        let Some(leaf) = entry.subjects.first() else { return };
+        let (facts, now) = (&leaf.facts, self.now());
+        let is_kept =
+            |kept: &Arc<Staple>| *kept.certificate() == facts.fingerprint && kept.der() == der;
+        if entry.staple.as_ref().is_some_and(is_kept) {
+            return; // known, which spares the signature
+        }
+        let issuer = leaf.issuer.as_deref();
+        let staple =
+            issuer.and_then(|issuer| Staple::read(der, &leaf.certificate, facts, issuer, now));
+        let Some(staple) = staple else { return };
+        let stays = |kept: &Arc<Staple>| kept.is_current(now) && kept.is_newer(&staple);
+        if !entry.staple.as_ref().is_some_and(stays) {
+            entry.staple = Some(Arc::new(staple));
         }
     }
 

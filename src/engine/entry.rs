@@ -13,6 +13,7 @@ use crate::evidence::Evidence;
 use crate::facts::{Fingerprint, Serial};
 use crate::policy::{self, Asker, Decision, Link, Standing};
 use crate::settings::EntrySettings;
+use crate::staple::Staple;
 
 pub struct Entry {
     pub index: usize,
@@ -28,6 +29,8 @@ pub struct Entry {
     pub unsaved: Vec<(Evidence, Option<Vec<u8>>)>,
     /// The certificates of the chain that are checked, leaf first.
     pub subjects: Vec<Arc<Subject>>,
+    /// The newest good answer about some certificate of this entry, as it can be stapled.
+    pub staple: Option<Arc<Staple>>,
     pub news: News,
     /// Until when each CA wants to be left alone (Retry-After), by its place in the plan.
     pub rests: Vec<(usize, Time)>,
@@ -52,6 +55,7 @@ impl Entry {
             evidence: Vec::new(),
             unsaved: Vec::new(),
             subjects: Vec::new(),
+            staple: None,
             news: News::default(),
             rests: Vec::new(),
             heard_of: None,
@@ -68,6 +72,7 @@ impl Entry {
         View {
             bundle: self.bundle.clone(),
             links: self.links(),
+            staple: self.own_staple(),
             news: self.news.clone(),
             last_revoked: self.last_revoked(),
         }
@@ -79,7 +84,7 @@ impl Entry {
         decide(&Standing {
             certificate: self.bundle.as_ref().map(|b| &b.facts),
             links: &links,
-            stapled_until: None,
+            stapled_until: self.own_staple().map(|staple| staple.until()),
             stored_at: self.bundle.as_ref().ok().and_then(|b| b.meta.stored_at),
             next_check: self.news.next_check,
             next_crl: self.news.next_crl,
@@ -227,6 +232,15 @@ impl Entry {
     /// The answers about one certificate.
     pub fn known(&self, certificate: &Fingerprint) -> impl Iterator<Item = &Evidence> {
         self.evidence.iter().filter(move |e| e.certificate == *certificate)
+    }
+
+    /// Never one about another certificate, nor beside a revocation: on its way to us the good
+    /// answer may have been the slower one.
+    fn own_staple(&self) -> Option<Arc<Staple>> {
+        let staple = self.staple.as_ref()?;
+        let is_own = Some(staple.certificate()) == self.fingerprint();
+        let revoked = || self.known(staple.certificate()).any(Evidence::is_revoked);
+        (is_own && !revoked()).then(|| Arc::clone(staple))
     }
 
     fn last_revoked(&self) -> Option<Serial> {

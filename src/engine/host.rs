@@ -13,6 +13,7 @@ use crate::facts::Serial;
 use crate::policy::{Link, Standing};
 use crate::report::Event;
 use crate::settings::{CaSettings, EntrySettings};
+use crate::staple::Staple;
 
 /// What the engine works for: fixed for the life of a worker.
 pub struct Plan {
@@ -118,6 +119,8 @@ pub struct View {
     pub bundle: Result<Arc<Bundle>, Defect>,
     /// The certificates of the bundle's chain that are checked, leaf first.
     pub links: Vec<Link>,
+    /// About this bundle's leaf; it may have run out since.
+    pub staple: Option<Arc<Staple>>,
     pub news: News,
     /// Serial of the last certificate of this entry that was revoked: names the session context.
     pub last_revoked: Option<Serial>,
@@ -128,7 +131,7 @@ impl View {
         Standing {
             certificate: self.bundle.as_ref().map(|b| &b.facts),
             links: &self.links,
-            stapled_until: None,
+            stapled_until: self.staple.as_ref().map(|staple| staple.until()),
             stored_at: self.bundle.as_ref().ok().and_then(|b| b.meta.stored_at),
             next_check: self.news.next_check,
             next_crl: self.news.next_crl,

@@ -392,6 +392,11 @@ impl ReplaceJob {
             Why::Bad(Badness::Missing) => What::Issued { serial: new, ca },
             _ => What::Replaced { old: attempt.old.clone(), new, ca, after },
         }];
+        if entry.settings.must_staple && !checked.facts.must_staple {
+            let (serial, ca) =
+                (checked.facts.serial.clone(), desk.plan.cas[attempt.ca].name.clone());
+            events.push(What::NoMustStaple { serial, ca });
+        }
         if let (Some(failure), Some(retry)) = (failure, next_check) {
             events.push(What::CheckFailed { cause: failure.cause, retry });
         }

@@ -5,6 +5,7 @@ mod crl;
 mod crls;
 mod replace;
 mod schedule;
+mod staple;
 mod threads;
 mod workers;
 mod world;

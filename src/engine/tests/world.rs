@@ -21,6 +21,7 @@ use crate::engine::{
 };
 use crate::evidence::{Evidence, Reason, Source, Status};
 use crate::facts::Serial;
+use crate::fixture::ocsp::{CertStatus, Reply, Single};
 use crate::fixture::{self, DAY, Identity, NOW, Spec, der};
 use crate::keystore::Keystore;
 use crate::report::What;
@@ -53,7 +54,7 @@ impl World {
         let ca = |name: &str| FakeCa::new(name, keystore.clone(), Arc::clone(&clock));
         let cas = vec![ca("one"), ca("two")];
         World {
-            responder: Arc::new(FakeResponder::new(Arc::clone(&clock))),
+            responder: Arc::new(FakeResponder::new(Arc::clone(&clock), &cas)),
             crls: Arc::new(FakeCrls::new(Arc::clone(&clock))),
             zone: Arc::default(),
             ca_settings: cas.iter().map(|ca| ca_settings(ca)).collect(),
@@ -92,6 +93,7 @@ impl World {
             let keystore = w.keystore();
             let ca = FakeCa::of("one", root.issue(spec), keystore, Arc::clone(&w.clock));
             w.cas[0] = ca;
+            w.responder = Arc::new(FakeResponder::new(Arc::clone(&w.clock), &w.cas));
             w.ca_settings[0].issuer_certificate = Some(root.pem());
         })
     }
@@ -458,6 +460,7 @@ pub enum Say {
 
 pub struct FakeResponder {
     clock: Arc<FakeClock>,
+    signers: Vec<Identity>,
     script: Mutex<BTreeMap<String, VecDeque<Say>>>,
     /// Serial and URL of each query.
     pub asked: Mutex<Vec<(Serial, String)>>,
@@ -466,9 +469,10 @@ pub struct FakeResponder {
 }
 
 impl FakeResponder {
-    fn new(clock: Arc<FakeClock>) -> FakeResponder {
+    fn new(clock: Arc<FakeClock>, cas: &[Arc<FakeCa>]) -> FakeResponder {
         FakeResponder {
             clock,
+            signers: cas.iter().map(|ca| ca.identity.clone()).collect(),
             script: Mutex::default(),
             asked: Mutex::default(),
             meanwhile: Hook::default(),
@@ -527,7 +531,25 @@ impl Responders for FakeResponder {
             checked_at: asked,
             responder: inquiry.url.to_owned(),
         };
-        Ok(Answer { evidence, others: vec![], der: b"der".to_vec() })
+        let der = self.der(inquiry, &evidence);
+        Ok(Answer { evidence, others: vec![], der })
+    }
+}
+
+impl FakeResponder {
+    /// The answer that says this.
+    fn der(&self, inquiry: &Inquiry, evidence: &Evidence) -> Vec<u8> {
+        let issuer = inquiry.issuer.to_der().unwrap();
+        let signer = self.signers.iter().find(|s| s.der() == issuer);
+        let Some(signer) = signer else { return b"nobody staples it".to_vec() };
+        let status = match evidence.status {
+            Status::Good => CertStatus::Good,
+            Status::Revoked { at, .. } => CertStatus::Revoked(at, None),
+            Status::Unknown => CertStatus::Unknown,
+        };
+        let asked = evidence.this_update.secs() - NOW.secs();
+        let single = Single::good(inquiry.certificate, inquiry.issuer).status(status);
+        Reply::new(signer, single.times(asked, None)).der()
     }
 }
 

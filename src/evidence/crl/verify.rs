@@ -15,7 +15,7 @@ use super::walk::{Entry, Head, Visitor, walk};
 use super::{Fault, Query};
 use crate::clock::{SKEW, Time};
 use crate::evidence::{Evidence, Reason, Source, Status};
-use crate::facts::{Usage, distinguished_name, significant};
+use crate::facts::{Usage, distinguished_name, lookup_key};
 
 /// Bytes as in [`Serial::to_bytes`](crate::facts::Serial::to_bytes).
 pub type SerialBytes = Vec<u8>;
@@ -111,11 +111,11 @@ impl Visitor for Reading<'_> {
     }
 
     fn entry(&mut self, entry: &Entry) -> Result<(), Fault> {
-        let serial = significant(entry.serial);
+        let serial = lookup_key(entry.serial);
         if let Some(begun) = &mut self.begun {
-            begun.filter.add(serial);
+            begun.filter.add(&serial);
         }
-        if let Some(answer) = self.answers.get_mut(serial) {
+        if let Some(answer) = self.answers.get_mut(serial.as_ref()) {
             let new = Listed { reason: Reason::from_code(entry.reason), at: entry.date()? };
             // Listed twice: what is final counts, else what came first.
             let is_final = |l: &Listed| l.reason != Reason::CertificateHold;
