@@ -37,9 +37,13 @@ impl Desk {
             let mut entry = self.entry(index);
             let is_theirs =
                 entry.subjects.iter().any(|s| s.facts.fingerprint == evidence.certificate);
-            let is_known = entry
-                .known(&evidence.certificate)
-                .any(|e| e.source == evidence.source && e.checked_at >= evidence.checked_at);
+            // An older revocation is news all the same.
+            let tells_as_much = |e: &Evidence| {
+                e.source == evidence.source
+                    && e.is_revoked() >= evidence.is_revoked()
+                    && e.checked_at >= evidence.checked_at
+            };
+            let is_known = entry.known(&evidence.certificate).any(tells_as_much);
             if is_theirs && !is_known {
                 self.save_evidence(&mut entry, evidence.clone(), None);
                 self.note_bad(&mut entry, self.now());

@@ -122,6 +122,11 @@ impl World {
 
     /// A worker of the nginx with this zone.
     pub fn worker_of(&self, zone: &Arc<Zone>) -> Worker {
+        self.worker_for(zone, vec![self.settings.clone()])
+    }
+
+    /// One with these entries. They share the zone's news: good for what is not told there.
+    pub fn worker_for(&self, zone: &Arc<Zone>, entries: Vec<EntrySettings>) -> Worker {
         let host = Arc::new(FakeHost {
             zone: Arc::clone(zone),
             id: zone.workers.fetch_add(1, SeqCst),
@@ -134,7 +139,7 @@ impl World {
         let plan = Plan {
             keystore: self.dir(),
             cas: self.ca_settings.clone(),
-            entries: vec![Arc::new(self.settings.clone())],
+            entries: entries.into_iter().map(Arc::new).collect(),
         };
         let ports = self.ports();
         let desk = Desk::new(plan, host.clone(), ports, self.keystore());
