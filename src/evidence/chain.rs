@@ -37,6 +37,8 @@ pub enum ChainError {
     Empty,
     #[error("chain is not PEM: {0}")]
     Malformed(ErrorStack),
+    #[error("chain is encrypted")]
+    Encrypted,
     #[error("{0}")]
     Facts(#[from] FactsError),
     #[error("certificate is not for the key of the request")]
@@ -117,11 +119,17 @@ pub fn issued_by(certificate: &X509Ref, issuer: &X509Ref) -> bool {
 
 const ONE_MINUTE: Duration = Duration::from_secs(60);
 const MAX_PEM: usize = 256 * 1024;
+/// RFC 1421, 4.6.1.1: how an encrypted block begins.
+const ENCRYPTED: &[u8] = b"Proc-Type:";
 const MAX_CERTIFICATES: usize = 10;
 
 fn certificates(pem: &[u8]) -> Result<Vec<X509>, ChainError> {
     if pem.len() > MAX_PEM {
         return Err(ChainError::TooLarge(pem.len()));
+    }
+    // OpenSSL would ask the terminal for a password, and wait.
+    if pem.windows(ENCRYPTED.len()).any(|w| w == ENCRYPTED) {
+        return Err(ChainError::Encrypted);
     }
     let certificates = X509::stack_from_pem(pem).map_err(ChainError::Malformed)?;
     match certificates.len() {
@@ -303,6 +311,11 @@ mod tests {
         let eleven: Vec<&Identity> = [&w.leaf].into_iter().chain([&w.sub; 10]).collect();
         let oversized = vec![b'\n'; MAX_PEM + 1];
         let cut = &w.leaf.pem()[..300];
+        let encrypted = format!(
+            "-----BEGIN CERTIFICATE-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,{}\n\n\
+             MIIB\n-----END CERTIFICATE-----\n",
+            "00".repeat(16)
+        );
         let (root, sub) = (w.root.pem(), w.sub.pem());
         let both = pem(&[&stranger, &w.sub, &w.root]);
         let expected = "leaf Sub from Sub";
@@ -338,6 +351,7 @@ mod tests {
             ("too long", pem(&eleven), None, "chain of 11 certificates is too long"),
             ("oversized", oversized, None, "chain of 262145 bytes is too large"),
             ("cut", cut.to_vec(), None, "chain is not PEM"),
+            ("encrypted", encrypted.into_bytes(), None, "chain is encrypted"),
             ("no anchors", pem(&[&w.leaf, &w.sub]), Some(b""), "issuer_certificate can't be used"),
             (
                 "bad anchors",
