@@ -13,6 +13,7 @@ use openssl::x509::store::{X509Store, X509StoreBuilder};
 use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
 use openssl::x509::{X509, X509PurposeId, X509Ref, X509StoreContext, X509VerifyResult};
 
+use crate::bundle::is_encrypted;
 use crate::clock::{SKEW, Time};
 use crate::facts::{CertFacts, FactsError, Usage};
 
@@ -119,16 +120,13 @@ pub fn issued_by(certificate: &X509Ref, issuer: &X509Ref) -> bool {
 
 const ONE_MINUTE: Duration = Duration::from_secs(60);
 const MAX_PEM: usize = 256 * 1024;
-/// RFC 1421, 4.6.1.1: how an encrypted block begins.
-const ENCRYPTED: &[u8] = b"Proc-Type:";
 const MAX_CERTIFICATES: usize = 10;
 
 fn certificates(pem: &[u8]) -> Result<Vec<X509>, ChainError> {
     if pem.len() > MAX_PEM {
         return Err(ChainError::TooLarge(pem.len()));
     }
-    // OpenSSL would ask the terminal for a password, and wait.
-    if pem.windows(ENCRYPTED.len()).any(|w| w == ENCRYPTED) {
+    if is_encrypted(pem) {
         return Err(ChainError::Encrypted);
     }
     let certificates = X509::stack_from_pem(pem).map_err(ChainError::Malformed)?;
