@@ -2,6 +2,7 @@
 
 fn main() {
     println!("cargo::rustc-check-cfg=cfg(nginx_quic, nginx_regex, nginx_ssl_on)");
+    println!("cargo::rustc-check-cfg=cfg(nginx_certificate_compression)");
     #[cfg(feature = "module")]
     module::configure();
 }
@@ -35,6 +36,9 @@ mod module {
         let version = env::var("DEP_NGINX_VERSION_NUMBER").unwrap_or_default();
         if version.parse::<u32>().is_ok_and(|v| v < 1_025_001) {
             println!("cargo::rustc-cfg=nginx_ssl_on");
+        }
+        if version.parse::<u32>().is_ok_and(|v| v >= 1_029_001) {
+            println!("cargo::rustc-cfg=nginx_certificate_compression");
         }
         event_flags();
     }

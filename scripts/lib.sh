@@ -198,7 +198,7 @@ need_module() {
 
 # What the tests and benchmarks start.
 need_programs() {
-    install openssl=openssl curl=curl pebble=pebble pebble-challtestsrv=pebble valgrind=valgrind
+    install openssl=openssl curl=curl gnutls-cli=gnutls-bin pebble=pebble pebble-challtestsrv=pebble valgrind=valgrind
 }
 
 # The nginx that the scripts are about: NGINX_BIN, else the one in PATH, else Debian's.

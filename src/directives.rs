@@ -160,6 +160,26 @@ pub static DIRECTIVES: &[Directive] = &[
         block: false,
     },
     Directive {
+        name: "ssl_cert_autofetch_stapling",
+        contexts: HTTP_SERVER,
+        min: 1,
+        max: 1,
+        syntax: "on | off",
+        default: "on",
+        meaning: "staple the newest good answer, from the first handshake on",
+        block: false,
+    },
+    Directive {
+        name: "ssl_cert_autofetch_must_staple",
+        contexts: HTTP_SERVER,
+        min: 1,
+        max: 1,
+        syntax: "on | off",
+        default: "off",
+        meaning: "ask for the TLS feature extension",
+        block: false,
+    },
+    Directive {
         name: "ssl_cert_autofetch_status",
         contexts: &[Context::Location],
         min: 0,
@@ -242,6 +262,32 @@ pub static CA_DIRECTIVES: &[Directive] = &[
         "the certificate's own",
         "ask this OCSP responder about the leaf",
     ),
+    ca_directive(
+        "ocsp_certificate",
+        "FILE",
+        "",
+        "PEM of a further accepted signer of OCSP answers about the leaf, as long as it is valid \
+         itself",
+    ),
+    Directive {
+        min: 2,
+        max: 2,
+        ..ca_directive(
+            "ocsp_signer",
+            "CERT KEY",
+            "",
+            "sign OCSP requests about the leaf: PEM of a certificate, its chain may follow, and \
+             its unencrypted key",
+        )
+    },
+    ca_directive(
+        "ocsp_nonce",
+        "on | off | required",
+        "on",
+        "nonce in OCSP requests about the leaf: sent; not sent; sent, and answers without it are \
+         refused",
+    ),
+    ca_directive("crl", "URL", "the certificate's own", "take this CRL for the leaf"),
     ca_directive(
         "budget",
         "N/TIME",
@@ -335,7 +381,7 @@ mod tests {
             assert_eq!(main, !block && !location && !d.block, "{}", d.name);
         }
         for d in CA_DIRECTIVES {
-            let args = vec![""; d.max.min(1)];
+            let args = vec![""; d.min];
             let mut ca = RawCa::new("x").unwrap();
             assert!(known(ca.set(d.name, &args, &|_| Err("no".into()))), "{}", d.name);
         }

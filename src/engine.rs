@@ -11,6 +11,7 @@ mod backoff;
 mod board;
 mod budget;
 mod check;
+mod crl;
 mod desk;
 mod entry;
 mod host;
@@ -20,14 +21,15 @@ mod pool;
 mod ports;
 mod prove;
 mod replace;
+mod round;
 mod schedule;
-mod source;
+mod subject;
 #[cfg(test)]
 mod tests;
 mod watch;
 
 pub use host::{Count, Host, News, Plan, Update, View, Working};
-pub use ports::{Answer, Inquiry, NoAnswer, Ports, Responders};
+pub use ports::{Answer, Crls, Inquiry, Listing, NoAnswer, Ports, Responders};
 pub use schedule::next_action;
 
 use desk::Desk;

@@ -1,7 +1,9 @@
 //! Verified evidence: what an OCSP responder or CRL said about one certificate, and what it is worth.
 
 pub mod chain;
+pub mod crl;
 pub mod ocsp;
+pub mod roots;
 
 use std::cmp::Ordering;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! What a certificate says, read once (RFC 5280).
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -35,7 +36,8 @@ pub struct CertFacts {
 #[derive(Clone, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
 pub struct Fingerprint(pub String);
 
-/// A serial number: lower-case hex, two digits a byte, no leading 00.
+/// A serial number: lower-case hex, two digits a byte, no leading 00. A negative one, which RFC
+/// 5280, 4.1.2.2, forbids and some CAs have made, has a minus in front.
 #[derive(Clone, Debug, Eq, Hash, PartialEq, Serialize, Deserialize)]
 pub struct Serial(pub String);
 
@@ -45,12 +47,59 @@ impl fmt::Display for Serial {
     }
 }
 
+impl Fingerprint {
+    pub fn of(der: &[u8]) -> Fingerprint {
+        Fingerprint(hex(&openssl::sha::sha256(der)))
+    }
+}
+
 impl Serial {
     /// From big-endian bytes; leading zero bytes are dropped.
     pub fn from_bytes(bytes: &[u8]) -> Serial {
-        let start = bytes.iter().position(|b| *b != 0).unwrap_or(bytes.len().saturating_sub(1));
-        Serial(hex(&bytes[start..]))
+        Serial(hex(significant(bytes)))
     }
+
+    /// From the contents of a DER INTEGER.
+    pub fn from_integer(contents: &[u8]) -> Serial {
+        match lookup_key(contents).as_ref() {
+            [0, negative @ ..] if !negative.is_empty() => Serial(format!("-{}", hex(negative))),
+            key => Serial(hex(key)),
+        }
+    }
+
+    /// As [`lookup_key`] makes them of the INTEGER.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let (sign, digits) = match self.0.strip_prefix('-') {
+            Some(digits) => (Some(0), digits),
+            None => (None, self.0.as_str()),
+        };
+        let digit = |b: u8| char::from(b).to_digit(16).unwrap_or(0) as u8;
+        let pair = |p: &[u8]| p.iter().fold(0, |n, b| n << 4 | digit(*b));
+        sign.into_iter().chain(digits.as_bytes().chunks(2).map(pair)).collect()
+    }
+}
+
+/// What tells the contents of one DER INTEGER from those of all others: big-endian bytes without
+/// leading zeros. A negative number has those of its amount, and one zero before them: -1 is not
+/// 255, though both end with ff.
+pub fn lookup_key(contents: &[u8]) -> Cow<'_, [u8]> {
+    if contents.first().is_none_or(|first| *first < 0x80) {
+        return Cow::Borrowed(significant(contents));
+    }
+    let mut amount: Vec<u8> = contents.iter().map(|b| !b).collect();
+    for byte in amount.iter_mut().rev() {
+        *byte = byte.wrapping_add(1);
+        if *byte != 0 {
+            break;
+        }
+    }
+    Cow::Owned([&[0], significant(&amount)].concat())
+}
+
+/// Big-endian bytes without leading zeros, but for the last one.
+fn significant(bytes: &[u8]) -> &[u8] {
+    let start = bytes.iter().position(|b| *b != 0).unwrap_or(bytes.len().saturating_sub(1));
+    &bytes[start..]
 }
 
 /// The largest certificate that is read, in bytes: some twenty times what the largest real ones
@@ -80,8 +129,8 @@ impl CertFacts {
     pub fn from_der(der: &[u8]) -> Result<CertFacts, FactsError> {
         let certificate = parse(der)?;
         Ok(CertFacts {
-            fingerprint: Fingerprint(hex(&openssl::sha::sha256(der))),
-            serial: Serial::from_bytes(certificate.raw_serial()),
+            fingerprint: Fingerprint::of(der),
+            serial: Serial::from_integer(certificate.raw_serial()),
             not_before: time(certificate.validity().not_before),
             not_after: time(certificate.validity().not_after),
             names: names(&certificate)?,
@@ -110,10 +159,14 @@ pub struct Usage {
     pub is_ca: bool,
     /// Its key may make signatures other than on certificates and CRLs.
     pub signs: bool,
+    /// Its key may make signatures on CRLs.
+    pub signs_crls: bool,
     /// id-kp-serverAuth, or no ExtendedKeyUsage at all.
     pub server_auth: bool,
     /// id-kp-OCSPSigning, by its own name: neither anyExtendedKeyUsage nor no extension will do.
     pub ocsp_signing: bool,
+    /// id-pkix-ocsp-nocheck (RFC 6960, 4.2.2.2.1).
+    pub ocsp_nocheck: bool,
 }
 
 impl Usage {
@@ -124,11 +177,11 @@ impl Usage {
             Some(ParsedExtension::BasicConstraints(constraints)) => constraints.ca,
             _ => false,
         };
-        let signs = match extension(&certificate, KEY_USAGE, "keyUsage")? {
+        let (signs, signs_crls) = match extension(&certificate, KEY_USAGE, "keyUsage")? {
             Some(ParsedExtension::KeyUsage(usage)) => {
-                usage.digital_signature() || usage.non_repudiation()
+                (usage.digital_signature() || usage.non_repudiation(), usage.crl_sign())
             }
-            _ => true,
+            _ => (true, true),
         };
         let extended = match extension(&certificate, EXT_KEY_USAGE, "extKeyUsage")? {
             Some(ParsedExtension::ExtendedKeyUsage(usage)) => Some(usage),
@@ -139,8 +192,11 @@ impl Usage {
             not_after: time(certificate.validity().not_after),
             is_ca,
             signs,
+            signs_crls,
             server_auth: extended.is_none_or(|usage| usage.server_auth),
             ocsp_signing: extended.is_some_and(|usage| usage.ocsp_signing),
+            // Of its NULL nothing depends.
+            ocsp_nocheck: certificate.extensions().iter().any(|e| e.oid == OCSP_NOCHECK),
         })
     }
 }
@@ -160,6 +216,7 @@ const CRL_DISTRIBUTION_POINTS: Oid<'static> = oid!(2.5.29.31);
 const EXT_KEY_USAGE: Oid<'static> = oid!(2.5.29.37);
 const AUTHORITY_INFO_ACCESS: Oid<'static> = oid!(1.3.6.1.5.5.7.1.1);
 const TLS_FEATURE: Oid<'static> = oid!(1.3.6.1.5.5.7.1.24);
+const OCSP_NOCHECK: Oid<'static> = oid!(1.3.6.1.5.5.7.48.1.5);
 const AD_OCSP: Oid<'static> = oid!(1.3.6.1.5.5.7.48.1);
 
 /// The extension, if there is one; what can't be read is an error, never "there is none".
@@ -250,7 +307,7 @@ fn must_staple(certificate: &X509Certificate) -> Result<bool, FactsError> {
 }
 
 /// RFC 4514: the last RDN first; what has no string form as `#` and hex.
-fn distinguished_name(name: &X509Name) -> String {
+pub fn distinguished_name(name: &X509Name) -> String {
     let rdns: Vec<_> = name.iter_rdn().collect();
     let rdn = |rdn: &&x509_parser::x509::RelativeDistinguishedName| {
         rdn.iter().map(attribute).collect::<Vec<_>>().join("+")
@@ -445,6 +502,27 @@ mod tests {
         ];
         for (spec, expected) in table {
             assert_eq!(flags(usage(*spec)), *expected, "{:?}", spec.usage);
+        }
+    }
+
+    #[test]
+    fn serial_numbers() {
+        let table: &[(&[u8], &str, &[u8])] = &[
+            (&[0], "00", &[0]),
+            (&[1], "01", &[1]),
+            (&[0, 0, 1], "01", &[1]),
+            (&[0x7f], "7f", &[0x7f]),
+            (&[0, 0xff], "ff", &[0xff]),
+            (&[0xff], "-01", &[0, 1]),
+            (&[0x80], "-80", &[0, 0x80]),
+            (&[0xff, 0], "-0100", &[0, 1, 0]),
+            (&[0x80, 0, 0], "-800000", &[0, 0x80, 0, 0]),
+        ];
+        for (contents, text, key) in table {
+            let serial = Serial::from_integer(contents);
+            assert_eq!(serial.0, *text);
+            assert_eq!(serial.to_bytes(), *key, "{text}");
+            assert_eq!(lookup_key(contents).as_ref(), *key, "{text}");
         }
     }
 

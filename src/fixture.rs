@@ -1,6 +1,7 @@
 //! Certificates made at test time. Their times lie around [`NOW`], far from the real time, so
 //! that a check that asks the system's clock fails.
 
+pub mod crl;
 pub mod ocsp;
 
 use openssl::asn1::{Asn1Integer, Asn1Object, Asn1OctetString, Asn1Time};
@@ -202,6 +203,16 @@ pub mod der {
     pub fn time(t: crate::clock::Time) -> Vec<u8> {
         let text: String = t.rfc3339().chars().filter(|c| !"-:T".contains(*c)).collect();
         tlv(0x18, text.as_bytes())
+    }
+
+    pub fn utc_time(t: crate::clock::Time) -> Vec<u8> {
+        tlv(0x17, &time(t)[4..])
+    }
+
+    /// Extension (RFC 5280, 4.2).
+    pub fn extension(id: &str, critical: bool, contents: &[u8]) -> Vec<u8> {
+        let flag: &[u8] = if critical { &[1, 1, 0xff] } else { &[] };
+        seq(&[&oid(id), flag, &octets(contents)])
     }
 
     /// A non-negative INTEGER from big-endian bytes.

@@ -3,7 +3,13 @@
 pub mod network;
 pub mod url;
 
+use std::io::Write;
 use std::time::Duration;
+
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc2822;
+
+use crate::clock::Time;
 
 /// A request. The body is empty for GET.
 #[derive(Clone, Debug)]
@@ -40,6 +46,16 @@ impl Response {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
+
+    /// Retry-After (RFC 9110, 10.2.3): seconds or a date.
+    pub fn retry_after(&self, now: Time) -> Option<Duration> {
+        let value = self.header("retry-after")?.trim();
+        if let Ok(seconds) = value.parse() {
+            return Some(Duration::from_secs(seconds));
+        }
+        let date = OffsetDateTime::parse(value, &Rfc2822).ok()?;
+        Some(Time::from_secs(date.unix_timestamp()).since(now))
+    }
 }
 
 /// Why there is no answer.
@@ -56,9 +72,26 @@ pub enum HttpError {
     Tls(String),
     #[error("{0}")]
     Io(String),
+    /// Ours: what came could not be kept.
+    #[error("can't write the body: {0}")]
+    Write(String),
 }
 
 /// Sends requests. Shared by threads; blocks until the answer is whole or the timeout is over.
 pub trait Http: Send + Sync {
     fn send(&self, request: &Request) -> Result<Response, HttpError>;
+
+    /// As [`Http::send`], for what is too large for memory: the body of an answer with status 200
+    /// is written to `body` as it comes, and that of the response is empty; other bodies are
+    /// dropped. After an error `body` may have got a part. A `timeout` of minutes is in order: a
+    /// server that can't be reached, or stalls, is given up sooner.
+    fn download(&self, request: &Request, body: &mut dyn Write) -> Result<Response, HttpError> {
+        // For those who have it in memory anyway.
+        let mut response = self.send(request)?;
+        let bytes = std::mem::take(&mut response.body);
+        if response.status == 200 {
+            body.write_all(&bytes).map_err(|e| HttpError::Write(e.to_string()))?;
+        }
+        Ok(response)
+    }
 }

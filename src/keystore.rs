@@ -17,6 +17,7 @@ mod changes;
 #[cfg(test)]
 mod crash_test;
 mod create;
+mod crl;
 mod disk;
 mod error;
 mod evidence;
@@ -31,6 +32,7 @@ mod version;
 
 pub use account::AccountLock;
 pub use changes::{Change, Cursor};
+pub use crl::{CrlFile, CrlLock, CrlMeta, Spool, StoredCrl};
 pub use error::KeystoreError;
 pub use lock::Lock;
 pub use pending::{Pending, Replacing};

@@ -23,6 +23,7 @@ pub mod openssl_ffi;
 pub mod policy;
 pub mod report;
 pub mod settings;
+pub mod staple;
 pub mod status;
 
 #[cfg(all(feature = "module", not(test)))] // a test program has no nginx to link

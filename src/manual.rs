@@ -7,6 +7,11 @@ pub mod handshake {
     #![doc = include_str!("manual/handshake.md")]
 }
 
+/// What is served, and why: hard, soft and off, for administrators.
+pub mod policy {
+    #![doc = include_str!("manual/policy.md")]
+}
+
 /// Decisions that were not obvious, one page each.
 pub mod decisions {
     #![doc = include_str!("manual/decisions.md")]

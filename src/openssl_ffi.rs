@@ -4,17 +4,19 @@
 //! what an answer is worth is decided in `evidence`.
 #![allow(unsafe_code)] // C functions; no pointer outlives the object it was taken from
 
-use std::ffi::{c_int, c_uchar};
+use std::ffi::{c_int, c_uchar, c_ulong};
 use std::marker::PhantomData;
 use std::ptr;
 
 use foreign_types::{ForeignType, ForeignTypeRef};
 use openssl::asn1::{Asn1IntegerRef, Asn1ObjectRef, Asn1Time};
 use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::ocsp::{OcspBasicResponseRef, OcspCertIdRef, OcspRequest, OcspRequestRef};
+use openssl::pkey::{PKeyRef, Private};
 use openssl::stack::StackRef;
-use openssl::x509::{X509, X509AlgorithmRef};
+use openssl::x509::{X509, X509AlgorithmRef, X509Ref};
 use openssl_sys as ffi;
 
 use crate::clock::Time;
@@ -31,6 +33,32 @@ pub fn request_add_nonce(request: &mut OcspRequestRef, nonce: &Nonce) -> Result<
     // copied before the call returns.
     let done = unsafe { OCSP_request_add1_nonce(request.as_ptr(), nonce.as_mut_ptr(), len) };
     if done > 0 { Ok(()) } else { Err(ErrorStack::get()) }
+}
+
+/// Signs a request (`OCSP_request_sign`): the subject of `certificate` becomes the requestorName,
+/// and it goes along with those of `chain`. Without a digest the key has its own. Errors too if
+/// the key is not that of the certificate.
+pub fn request_sign(
+    request: &mut OcspRequestRef,
+    certificate: &X509Ref,
+    key: &PKeyRef<Private>,
+    digest: Option<MessageDigest>,
+    chain: &StackRef<X509>,
+) -> Result<(), ErrorStack> {
+    let digest = digest.map_or(ptr::null(), |d| d.as_ptr());
+    // SAFETY: all are live; the request, which we may change, copies the name and takes references
+    // of its own to the certificates; key, digest and stack are only read.
+    let done = unsafe {
+        OCSP_request_sign(
+            request.as_ptr(),
+            certificate.as_ptr(),
+            key.as_ptr(),
+            digest,
+            chain.as_ptr(),
+            0,
+        )
+    };
+    if done == 1 { Ok(()) } else { Err(ErrorStack::get()) }
 }
 
 /// What a comparison of the nonces of request and response says.
@@ -158,11 +186,12 @@ pub fn id_digest(id: &OcspCertIdRef) -> Nid {
     }
 }
 
-/// The serial number in a CertID as big-endian bytes, for people (`OCSP_id_get0_info`).
-pub fn id_serial(id: &OcspCertIdRef) -> Vec<u8> {
+/// The serial number in a CertID as big-endian bytes (`OCSP_id_get0_info`). None: it is negative,
+/// which none may be (RFC 5280, 4.1.2.2).
+pub fn id_serial(id: &OcspCertIdRef) -> Option<Vec<u8>> {
     let mut serial = ptr::null_mut();
     // SAFETY: as in `id_digest`.
-    unsafe {
+    let number = unsafe {
         OCSP_id_get0_info(
             ptr::null_mut(),
             ptr::null_mut(),
@@ -171,11 +200,11 @@ pub fn id_serial(id: &OcspCertIdRef) -> Vec<u8> {
             id.as_ptr(),
         );
         if serial.is_null() {
-            return Vec::new();
+            return None;
         }
-        let Ok(number) = Asn1IntegerRef::from_ptr(serial).to_bn() else { return Vec::new() };
-        if number.num_bytes() == 0 { vec![0] } else { number.to_vec() }
-    }
+        Asn1IntegerRef::from_ptr(serial).to_bn().ok()?
+    };
+    (!number.is_negative()).then(|| if number.num_bytes() == 0 { vec![0] } else { number.to_vec() })
 }
 
 /// Whether two CertIDs name the same certificate: digest, both hashes and serial (`OCSP_id_cmp`).
@@ -218,6 +247,14 @@ enum OCSP_SINGLERESP {}
 unsafe extern "C" {
     fn OCSP_request_add1_nonce(req: *mut ffi::OCSP_REQUEST, val: *mut c_uchar, len: c_int)
     -> c_int;
+    fn OCSP_request_sign(
+        req: *mut ffi::OCSP_REQUEST,
+        signer: *mut ffi::X509,
+        key: *mut ffi::EVP_PKEY,
+        dgst: *const ffi::EVP_MD,
+        certs: *mut ffi::stack_st_X509,
+        flags: c_ulong,
+    ) -> c_int;
     fn OCSP_check_nonce(req: *mut ffi::OCSP_REQUEST, bs: *mut ffi::OCSP_BASICRESP) -> c_int;
     fn OCSP_resp_get0_certs(bs: *const ffi::OCSP_BASICRESP) -> *const ffi::stack_st_X509;
     fn OCSP_resp_get0_tbs_sigalg(bs: *const ffi::OCSP_BASICRESP) -> *const ffi::X509_ALGOR;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::bundle::Defect;
 use crate::clock::{SKEW, Time};
-use crate::evidence::{Evidence, Reason, Status};
+use crate::evidence::{Evidence, Reason, Source, Status};
 use crate::facts::CertFacts;
 use crate::settings::{Check, EntrySettings, RenewBefore};
 
@@ -14,16 +14,67 @@ use crate::settings::{Check, EntrySettings, RenewBefore};
 #[derive(Clone, Debug)]
 pub struct Standing<'a> {
     pub certificate: Result<&'a CertFacts, &'a Defect>,
-    /// The newest answers about this certificate, one a source at most.
-    pub evidence: &'a [Evidence],
-    /// Whether anybody can be asked: an OCSP responder or CRL is known.
-    pub has_source: bool,
+    /// The certificates that are checked, leaf first; empty: there is no certificate.
+    pub links: &'a [Link],
+    /// Until when there is a staple to send; None: there is none.
+    pub stapled_until: Option<Time>,
     /// When the certificate came into the keystore, where that is known.
     pub stored_at: Option<Time>,
     /// After a failed check: until then it is not tried again.
     pub next_check: Option<Time>,
+    /// After a CRL that could not be had: until then it is not fetched again.
+    pub next_crl: Option<Time>,
     /// After a failed issuance: until then it is not tried again.
     pub next_issue: Option<Time>,
+}
+
+/// One certificate of a chain, and what is known about it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Link {
+    /// The newest answers about it, one a source at most.
+    pub evidence: Vec<Evidence>,
+    /// Who can be asked about it.
+    pub has_ocsp: bool,
+    pub has_crl: bool,
+}
+
+impl Link {
+    pub fn has_source(&self) -> bool {
+        self.has_ocsp || self.has_crl
+    }
+
+    pub fn has(&self, source: Source) -> bool {
+        match source {
+            Source::Ocsp => self.has_ocsp,
+            Source::Crl => self.has_crl,
+        }
+    }
+
+    /// Answers that prove it, if they are fresh.
+    pub fn good(&self, now: Time) -> impl Iterator<Item = &Evidence> {
+        self.evidence.iter().filter(move |e| e.status == Status::Good && e.counts_at(now))
+    }
+
+    /// Revoked in any source is revoked.
+    fn revocation(&self) -> Option<Reason> {
+        self.evidence.iter().find_map(|e| match e.status {
+            Status::Revoked { reason, .. } => Some(reason),
+            _ => None,
+        })
+    }
+
+    /// Whether nothing is left to be asked: one fresh proof is enough, from whichever source.
+    pub fn is_proven(&self, now: Time, interval: Duration, waited_for: Option<Time>) -> bool {
+        let answered = |e: &Evidence| waited_for.is_some_and(|asked| e.checked_at >= asked);
+        let proves = |e: &Evidence| now < e.fresh_until(interval) || answered(e);
+        !self.has_source() || self.good(now).any(proves)
+    }
+
+    /// Until when it is proven, as things stand; None: it is not.
+    fn proven_until(&self, now: Time, interval: Duration) -> Option<Time> {
+        let until = self.good(now).map(|e| e.fresh_until(interval)).max();
+        if self.has_source() { until.filter(|until| now < *until) } else { Some(Time::MAX) }
+    }
 }
 
 /// What a handshake gets.
@@ -49,6 +100,8 @@ pub enum Badness {
     /// It lacks the name asked for, an exact name of the entry.
     Names,
     Revoked(Reason),
+    /// A certificate above it in the chain is.
+    IssuerRevoked(Reason),
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -69,6 +122,9 @@ impl fmt::Display for Badness {
             Badness::Expired => f.write_str("it has expired"),
             Badness::Names => f.write_str("it lacks a name"),
             Badness::Revoked(reason) => write!(f, "it is revoked ({})", reason.as_str()),
+            Badness::IssuerRevoked(reason) => {
+                write!(f, "its issuer is revoked ({})", reason.as_str())
+            }
         }
     }
 }
@@ -109,14 +165,34 @@ pub fn decide(now: Time, standing: &Standing, settings: &EntrySettings, asker: A
     if standing.certificate.is_ok_and(|c| now + SKEW < c.not_before) {
         return unproven(settings.check, Refusal::NotYetValid);
     }
-    if !standing.has_source || has_fresh_proof(now, standing, settings, asker.waited_for) {
+    let is_proven = is_proven(now, standing, settings, asker.waited_for);
+    if is_proven && !lacks_staple(now, standing, settings) {
         return Decision::Serve;
     }
     match standing.next_check {
-        _ if waited => unproven(settings.check, Refusal::NoProof),
-        Some(next) if now < next => unproven(settings.check, Refusal::NoProof),
-        _ => Decision::Check,
+        Some(next) if !waited && next <= now => Decision::Check,
+        None if !waited => Decision::Check,
+        _ if is_proven => Decision::Serve,
+        _ => unproven(settings.check, Refusal::NoProof),
     }
+}
+
+/// Whether each certificate of the chain is proven.
+pub fn is_proven(
+    now: Time,
+    standing: &Standing,
+    settings: &EntrySettings,
+    waited_for: Option<Time>,
+) -> bool {
+    standing.links.iter().all(|l| l.is_proven(now, settings.check_interval, waited_for))
+}
+
+/// Whether clients that obey the certificate (RFC 7633) would refuse it, though there may be a
+/// staple to be had.
+pub fn lacks_staple(now: Time, standing: &Standing, settings: &EntrySettings) -> bool {
+    let must = standing.certificate.is_ok_and(|c| c.must_staple) && settings.stapling;
+    let can_be_had = standing.links.first().is_some_and(|leaf| leaf.has_ocsp);
+    must && can_be_had && standing.stapled_until.is_none_or(|until| until <= now)
 }
 
 /// The earliest moment at which [`decide`] may say anything else than Serve: until then no
@@ -128,18 +204,23 @@ pub fn due_at(now: Time, standing: &Standing, settings: &EntrySettings) -> Time 
         return now;
     }
     let mut due = certificate.not_after;
-    if settings.check == Check::Off || !standing.has_source {
+    if settings.check == Check::Off {
         return due;
     }
-    let fresh = standing.evidence.iter().filter(|e| e.status == Status::Good);
-    let fresh = fresh.filter(|e| is_fresh(e, now, settings.check_interval));
-    let fresh_until = fresh.map(|e| e.fresh_until(settings.check_interval)).max();
-    match (fresh_until, standing.next_check) {
-        (Some(fresh), _) => due = due.min(fresh),
-        (None, Some(next)) => due = due.min(next),
-        (None, None) => due = now,
+    for link in standing.links {
+        match (link.proven_until(now, settings.check_interval), standing.next_check) {
+            (Some(proven), _) => due = due.min(proven),
+            (None, Some(next)) => due = due.min(next),
+            (None, None) => due = now,
+        }
     }
-    due
+    match (standing.stapled_until.filter(|until| now < *until), standing.next_check) {
+        _ if !(certificate.must_staple && settings.stapling) => due,
+        (Some(stapled), _) => due.min(stapled),
+        (None, Some(next)) => due.min(next),
+        // Nobody can be asked for one.
+        (None, None) => due,
+    }
 }
 
 /// Whether the certificate may not be served at all, and why.
@@ -155,8 +236,12 @@ pub fn badness(
         Err(Defect::Broken(cause)) => return Some(Badness::Broken(cause.clone())),
         Err(Defect::KeyMismatch) => return Some(Badness::KeyMismatch),
     };
-    if let Some(reason) = revocation(standing.evidence) {
+    let mut links = standing.links.iter().map(Link::revocation);
+    if let Some(reason) = links.next().flatten() {
         return Some(Badness::Revoked(reason));
+    }
+    if let Some(reason) = links.flatten().next() {
+        return Some(Badness::IssuerRevoked(reason));
     }
     if certificate.not_after < now {
         return Some(Badness::Expired);
@@ -182,34 +267,6 @@ fn unproven(check: Check, refusal: Refusal) -> Decision {
     }
 }
 
-/// Revoked in any source is revoked.
-fn revocation(evidence: &[Evidence]) -> Option<Reason> {
-    evidence.iter().find_map(|e| match e.status {
-        Status::Revoked { reason, .. } => Some(reason),
-        _ => None,
-    })
-}
-
-fn has_fresh_proof(
-    now: Time,
-    standing: &Standing,
-    settings: &EntrySettings,
-    waited_for: Option<Time>,
-) -> bool {
-    let good = |e: &&Evidence| e.status == Status::Good;
-    let answered = |e: &Evidence| waited_for.is_some_and(|asked| e.checked_at >= asked);
-    standing
-        .evidence
-        .iter()
-        .filter(good)
-        .filter(|e| e.counts_at(now))
-        .any(|e| is_fresh(e, now, settings.check_interval) || answered(e))
-}
-
-fn is_fresh(evidence: &Evidence, now: Time, interval: Duration) -> bool {
-    evidence.counts_at(now) && now < evidence.fresh_until(interval)
-}
-
 /// When evidence is asked for again without a client: at `share` (0.5 to 0.8) of its freshness.
 /// None: with `check_interval 0` nothing is refreshed behind.
 pub fn refresh_at(evidence: &Evidence, interval: Duration, share: f64) -> Option<Time> {
@@ -221,308 +278,4 @@ pub fn refresh_at(evidence: &Evidence, interval: Duration, share: f64) -> Option
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::evidence::Source;
-    use crate::facts::{Fingerprint, Serial};
-    use crate::settings::{EntryName, KeyType};
-
-    const NOW: Time = Time::from_secs(1_000_000);
-    const HOUR: Duration = Duration::from_secs(3600);
-    const MINUTE: Duration = Duration::from_secs(60);
-
-    fn settings(check: Check) -> EntrySettings {
-        EntrySettings {
-            name: EntryName::new("a.example").unwrap(),
-            names: vec!["a.example".into(), "b.example".into()],
-            cas: vec!["corp".into()],
-            check,
-            check_interval: HOUR,
-            timeout: Duration::from_secs(10),
-            renew_before: RenewBefore::default(),
-            key: KeyType::default(),
-            stapling: true,
-            must_staple: false,
-        }
-    }
-
-    fn certificate() -> CertFacts {
-        CertFacts {
-            fingerprint: Fingerprint("f".into()),
-            serial: Serial("01".into()),
-            not_before: NOW - HOUR * 24,
-            not_after: NOW + HOUR * 24,
-            names: vec!["a.example".into(), "b.example".into()],
-            issuer: String::new(),
-            ocsp_urls: vec![],
-            crl_urls: vec![],
-            must_staple: false,
-        }
-    }
-
-    fn evidence(status: Status, asked: Time) -> Evidence {
-        Evidence {
-            certificate: Fingerprint("f".into()),
-            serial: Serial("01".into()),
-            source: Source::Ocsp,
-            status,
-            this_update: asked,
-            next_update: None,
-            checked_at: asked,
-            responder: String::new(),
-        }
-    }
-
-    fn revoked() -> Status {
-        Status::Revoked { reason: Reason::Superseded, at: NOW - HOUR }
-    }
-
-    /// One case of the table: what is known, and what soft, hard and off say to one that may
-    /// still wait, and to one that has waited.
-    struct Case {
-        what: &'static str,
-        certificate: Result<CertFacts, Defect>,
-        evidence: Vec<Evidence>,
-        has_source: bool,
-        next_check: Option<Time>,
-        next_issue: Option<Time>,
-        want: [Decision; 3],
-        waited: [Decision; 3],
-    }
-
-    impl Case {
-        fn standing(&self) -> Standing<'_> {
-            Standing {
-                certificate: self.certificate.as_ref(),
-                evidence: &self.evidence,
-                has_source: self.has_source,
-                stored_at: None,
-                next_check: self.next_check,
-                next_issue: self.next_issue,
-            }
-        }
-    }
-
-    fn case(what: &'static str) -> Case {
-        Case {
-            what,
-            certificate: Ok(certificate()),
-            evidence: vec![],
-            has_source: true,
-            next_check: None,
-            next_issue: None,
-            want: all(Decision::Serve),
-            waited: all(Decision::Serve),
-        }
-    }
-
-    fn all(decision: Decision) -> [Decision; 3] {
-        [decision.clone(), decision.clone(), decision]
-    }
-
-    const ASKED: Time = Time::from_secs(1_000_000 - 5);
-
-    fn bad(case: Case, badness: Badness) -> Case {
-        Case {
-            want: all(Decision::Replace(badness.clone())),
-            waited: all(Decision::Refuse(Refusal::Bad(badness))),
-            ..case
-        }
-    }
-
-    fn no_proof() -> [Decision; 3] {
-        [Decision::Serve, Decision::Refuse(Refusal::NoProof), Decision::Serve]
-    }
-
-    fn table() -> Vec<Case> {
-        let good = |asked| vec![evidence(Status::Good, asked)];
-        let past_next_update = Evidence {
-            next_update: Some(NOW - MINUTE),
-            ..evidence(Status::Good, NOW - MINUTE * 5)
-        };
-        let check = [Decision::Check, Decision::Check, Decision::Serve];
-        let future = |d| Ok(CertFacts { not_before: NOW + d, ..certificate() });
-        let expired = Ok(CertFacts { not_after: NOW - MINUTE, ..certificate() });
-        let lacks_a = Ok(CertFacts { names: vec!["b.example".into()], ..certificate() });
-        let lacks_b = Ok(CertFacts { names: vec!["a.example".into()], ..certificate() });
-        let not_yet = [Decision::Serve, Decision::Refuse(Refusal::NotYetValid), Decision::Serve];
-        vec![
-            Case { evidence: good(NOW - MINUTE), ..case("fresh good") },
-            Case {
-                evidence: good(NOW - HOUR),
-                want: check.clone(),
-                waited: no_proof(),
-                ..case("good, as old as the interval")
-            },
-            Case {
-                evidence: vec![past_next_update],
-                want: check.clone(),
-                waited: no_proof(),
-                ..case("good, past nextUpdate")
-            },
-            Case {
-                evidence: good(NOW + HOUR),
-                want: check.clone(),
-                waited: no_proof(),
-                ..case("good, asked before the clock was set back")
-            },
-            Case { want: check.clone(), waited: no_proof(), ..case("no evidence") },
-            Case {
-                evidence: vec![evidence(Status::Unknown, NOW - MINUTE)],
-                want: check.clone(),
-                waited: no_proof(),
-                ..case("unknown")
-            },
-            Case {
-                next_check: Some(NOW + MINUTE),
-                want: no_proof(),
-                waited: no_proof(),
-                ..case("no evidence, next attempt to come")
-            },
-            Case {
-                next_check: Some(NOW),
-                want: check.clone(),
-                waited: no_proof(),
-                ..case("no evidence, next attempt due")
-            },
-            Case { has_source: false, ..case("nobody to ask") },
-            bad(
-                Case { evidence: vec![evidence(revoked(), NOW - HOUR * 99)], ..case("revoked") },
-                Badness::Revoked(Reason::Superseded),
-            ),
-            bad(
-                Case {
-                    evidence: vec![evidence(Status::Good, NOW), evidence(revoked(), NOW - HOUR)],
-                    ..case("good in one source, revoked in the other")
-                },
-                Badness::Revoked(Reason::Superseded),
-            ),
-            Case {
-                evidence: vec![evidence(revoked(), NOW)],
-                next_issue: Some(NOW + MINUTE),
-                want: all(Decision::Refuse(Refusal::Bad(Badness::Revoked(Reason::Superseded)))),
-                waited: all(Decision::Refuse(Refusal::Bad(Badness::Revoked(Reason::Superseded)))),
-                ..case("revoked, next attempt to come")
-            },
-            bad(Case { certificate: expired, ..case("expired") }, Badness::Expired),
-            bad(
-                Case { certificate: Err(Defect::Missing), ..case("nothing stored") },
-                Badness::Missing,
-            ),
-            bad(
-                Case { certificate: Err(Defect::KeyMismatch), ..case("key of another") },
-                Badness::KeyMismatch,
-            ),
-            bad(
-                Case { certificate: Err(Defect::Broken("x".into())), ..case("broken file") },
-                Badness::Broken("x".into()),
-            ),
-            bad(
-                Case { certificate: lacks_a, evidence: good(NOW), ..case("lacks the name asked") },
-                Badness::Names,
-            ),
-            Case { certificate: lacks_b, evidence: good(NOW), ..case("lacks another name only") },
-            Case {
-                certificate: future(MINUTE * 5),
-                evidence: good(NOW),
-                ..case("not yet valid, by the tolerated skew")
-            },
-            Case {
-                certificate: future(MINUTE * 6),
-                evidence: good(NOW),
-                want: not_yet.clone(),
-                waited: not_yet,
-                ..case("not yet valid, by more")
-            },
-            Case {
-                evidence: good(ASKED),
-                next_check: Some(NOW + MINUTE),
-                ..case("good, and it counts though a check failed since")
-            },
-        ]
-    }
-
-    #[test]
-    fn decisions() {
-        for case in table() {
-            let standing = case.standing();
-            for (i, check) in [Check::Soft, Check::Hard, Check::Off].into_iter().enumerate() {
-                let settings = settings(check);
-                let name = Some("a.example");
-                let asker = Asker { name, waited_for: None };
-                let got = decide(NOW, &standing, &settings, asker);
-                assert_eq!(got, case.want[i], "{} {check:?}", case.what);
-                let waited = Asker { name, waited_for: Some(Time::MAX) };
-                let got = decide(NOW, &standing, &settings, waited);
-                assert_eq!(got, case.waited[i], "{} {check:?}, waited", case.what);
-            }
-        }
-    }
-
-    /// With `check_interval 0` no answer is ever fresh, but the one that was waited for counts.
-    #[test]
-    fn the_answer_waited_for_counts() {
-        let settings = EntrySettings { check_interval: Duration::ZERO, ..settings(Check::Hard) };
-        let good = Case { evidence: vec![evidence(Status::Good, ASKED)], ..case("good") };
-        let standing = good.standing();
-        for (waited_for, want) in [
-            (None, Decision::Check),
-            (Some(ASKED), Decision::Serve),
-            (Some(ASKED + MINUTE), Decision::Refuse(Refusal::NoProof)),
-        ] {
-            let asker = Asker { name: None, waited_for };
-            assert_eq!(decide(NOW, &standing, &settings, asker), want, "{waited_for:?}");
-        }
-        // But not when it was asked for before the clock was set back.
-        let asker = Asker { name: None, waited_for: Some(NOW - HOUR) };
-        let got = decide(NOW - HOUR, &standing, &settings, asker);
-        assert_eq!(got, Decision::Refuse(Refusal::NoProof));
-    }
-
-    /// Until due_at() nobody needs to be asked: decide() says Serve for every name till then.
-    #[test]
-    fn due() {
-        for case in table() {
-            let standing = case.standing();
-            for check in [Check::Soft, Check::Hard, Check::Off] {
-                let settings = settings(check);
-                let due = due_at(NOW, &standing, &settings);
-                let just_before = due - Duration::from_millis(1);
-                for now in [NOW, NOW + MINUTE, just_before] {
-                    if NOW <= now && now < due {
-                        for name in &settings.names {
-                            let asker = Asker { name: Some(name), waited_for: None };
-                            let got = decide(now, &standing, &settings, asker);
-                            assert_eq!(got, Decision::Serve, "{} {check:?} {now}", case.what);
-                        }
-                    }
-                }
-            }
-        }
-        let fresh = Case { evidence: vec![evidence(Status::Good, NOW)], ..case("fresh") };
-        let standing = fresh.standing();
-        assert_eq!(due_at(NOW, &standing, &settings(Check::Soft)), NOW + HOUR);
-        assert_eq!(due_at(NOW, &standing, &settings(Check::Off)), certificate().not_after);
-    }
-
-    #[test]
-    fn renewal() {
-        let certificate = certificate();
-        for (before, want) in [
-            (RenewBefore::Percent(25), certificate.not_after - HOUR * 12),
-            (RenewBefore::Time(HOUR), certificate.not_after - HOUR),
-            (RenewBefore::Time(HOUR * 999), certificate.not_before),
-        ] {
-            assert_eq!(renew_at(&certificate, before), want, "{before:?}");
-        }
-    }
-
-    #[test]
-    fn refresh() {
-        let answer = evidence(Status::Good, NOW);
-        assert_eq!(refresh_at(&answer, HOUR, 0.5), Some(NOW + MINUTE * 30));
-        assert_eq!(refresh_at(&answer, Duration::ZERO, 0.5), None);
-        let short = Evidence { next_update: Some(NOW + MINUTE * 10), ..answer };
-        assert_eq!(refresh_at(&short, HOUR, 0.8), Some(NOW + MINUTE * 8));
-    }
-}
+mod tests;

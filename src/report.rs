@@ -50,6 +50,11 @@ pub enum What {
     NoSource {
         serial: Serial,
     },
+    /// The CA left the TLS feature out that was asked for.
+    NoMustStaple {
+        serial: Serial,
+        ca: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -65,7 +70,10 @@ impl Event {
         match self.what {
             What::Revoked { .. } | What::Refused { .. } => Level::Error,
             What::CheckFailed { .. } | What::IssueFailed { .. } => Level::Warn,
-            What::Replaced { .. } | What::Issued { .. } | What::Served { .. } => Level::Notice,
+            What::Replaced { .. }
+            | What::Issued { .. }
+            | What::Served { .. }
+            | What::NoMustStaple { .. } => Level::Notice,
             What::NoSource { .. } => Level::Info,
         }
     }
@@ -101,8 +109,16 @@ impl fmt::Display for Event {
             What::CheckFailed { cause, retry } => failed(f, "CHECK", cause, *retry),
             What::IssueFailed { cause, retry } => failed(f, "ISSUE", cause, *retry),
             What::NoSource { serial } => {
-                write!(f, "certificate serial={serial} names no OCSP responder, it is not checked")
+                write!(
+                    f,
+                    "certificate serial={serial} names no OCSP responder and no CRL, it is not checked"
+                )
             }
+            What::NoMustStaple { serial, ca } => write!(
+                f,
+                "\"{ca}\" issued serial={serial} without the TLS feature that \
+                 \"ssl_cert_autofetch_must_staple\" asks for"
+            ),
         }
     }
 }

@@ -21,7 +21,7 @@ pub struct EntrySettings {
     pub timeout: Duration,
     pub renew_before: RenewBefore,
     pub key: KeyType,
-    /// Whether the newest good OCSP answer is stapled.
+    /// Whether any of its servers staples the newest good OCSP answer.
     pub stapling: bool,
     /// Whether new certificates ask clients to insist on a staple (RFC 7633).
     pub must_staple: bool,

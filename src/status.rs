@@ -98,7 +98,7 @@ impl EntryStatus {
             issuer: facts.map(|f| f.issuer.clone()),
             ca: bundle.and_then(|b| b.meta.ca.clone()),
             version: bundle.map(|b| b.version),
-            evidence: view.and_then(newest).map(EvidenceView::new),
+            evidence: view.and_then(|v| newest(now, settings, v)).map(EvidenceView::new),
             last_error: news.and_then(|n| n.last_error.clone()),
             next_action_at: view.map(|v| next_action(now, &v.standing(), settings).rfc3339()),
             replaced: replaced(view).map(ReplacedView::new),
@@ -120,8 +120,15 @@ fn state(now: Time, settings: &EntrySettings, view: &View) -> State {
     }
 }
 
-fn newest(view: &View) -> Option<&Evidence> {
-    view.evidence.iter().max_by_key(|e| (e.is_revoked(), e.checked_at))
+/// What the decision rests on: a revocation, of whichever certificate of the chain; else the
+/// newest proof of the leaf, or what is there instead.
+fn newest<'a>(now: Time, settings: &EntrySettings, view: &'a View) -> Option<&'a Evidence> {
+    let mut all = view.links.iter().flat_map(|link| &link.evidence);
+    let proves = |e: &Evidence| {
+        e.status == EvidenceStatus::Good && now < e.fresh_until(settings.check_interval)
+    };
+    all.find(|e| e.is_revoked())
+        .or_else(|| view.links.first()?.evidence.iter().max_by_key(|e| (proves(e), e.checked_at)))
 }
 
 fn replaced(view: Option<&View>) -> Option<&Replaced> {

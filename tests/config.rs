@@ -6,6 +6,7 @@ use std::fs;
 use std::process::Command;
 
 use lab::*;
+use openssl::symm::Cipher;
 
 const URL: &str = "url https://ca.example/dir;";
 
@@ -16,6 +17,7 @@ fn wrong_values_are_refused() {
     // Where, the directive, the value as written, and what is accepted.
     let checks = "\"hard\", \"soft\" or \"off\"";
     let keys = "\"ecdsa:256\", \"ecdsa:384\", \"rsa:2048\", \"rsa:3072\" or \"rsa:4096\"";
+    let switch = "\"on\" or \"off\"";
     let time = "a time such as";
     let share = "\"1%\" to \"99%\"";
     let held = "a number, 1 or more";
@@ -34,6 +36,8 @@ fn wrong_values_are_refused() {
         (BLOCKS, "renew_before", "soon", share),
         (BLOCKS, "key", "rsa:1024", keys),
         (BLOCKS, "key", "ed25519", keys),
+        (BLOCKS, "stapling", "yes", switch),
+        (BLOCKS, "must_staple", "1", switch),
         (BLOCKS, "", "off lab", "alone or not at all"),
         (BLOCKS, "", "lab lab", "named once"),
         (BLOCKS, "", "''", "\"off\" or names of CAs"),
@@ -55,6 +59,13 @@ fn wrong_values_are_refused() {
         (&[Place::Ca], "challenge", "dns-02", "\"http-01\""),
         (&[Place::Ca], "timeout", "0", time),
         (&[Place::Ca], "ocsp_responder", "ldap://x/", "an http or https URL"),
+        (&[Place::Ca], "ocsp_certificate", "/does/not/exist", "exactly one PEM certificate"),
+        (&[Place::Ca], "ocsp_certificate", "own.key", "exactly one PEM certificate"),
+        (&[Place::Ca], "ocsp_signer", "own.pem /does/not/exist", "key of the first certificate"),
+        (&[Place::Ca], "ocsp_signer", "own.pem own.pem", "key of the first certificate"),
+        (&[Place::Ca], "ocsp_signer", "own.pem locked.key", "unencrypted PEM private key"),
+        (&[Place::Ca], "ocsp_nonce", "maybe", "\"on\", \"off\" or \"required\""),
+        (&[Place::Ca], "crl", "/etc/ssl/x.crl", "an http or https URL"),
         (&[Place::Ca], "budget", "0/7d", "a number from 1 to 1000"),
         (&[Place::Ca], "budget", "5", "a number from 1 to 1000"),
         (&[Place::Ca], "budget", "5/0", "a number from 1 to 1000"),
@@ -195,7 +206,8 @@ fn right_configurations_are_accepted() {
         "protocol acme; trusted_certificate own.pem; account_key own.key; timeout 5s;\n\
          contact a@corp.example mailto:b@corp.example; accept_terms_of_service;\n\
          challenge tls-alpn-01; issuer_certificate own.pem; budget 10/1d;\n\
-         ocsp_responder http://ocsp.example/;",
+         ocsp_responder http://ocsp.example/; ocsp_certificate own.pem;\n\
+         ocsp_signer own.pem own.key; ocsp_nonce required; crl http://crl.example/x.crl;",
     );
     let own = "ssl_certificate own.pem; ssl_certificate_key own.key;";
     let table = [
@@ -212,6 +224,7 @@ fn right_configurations_are_accepted() {
             "{lab} server {{ {tls} ssl_cert_autofetch lab; ssl_cert_autofetch_check HARD;
             ssl_cert_autofetch_check_interval 0; ssl_cert_autofetch_timeout 500ms;
             ssl_cert_autofetch_renew_before 50%; ssl_cert_autofetch_key rsa:4096;
+            ssl_cert_autofetch_stapling ON; ssl_cert_autofetch_must_staple on;
             location = /s {{ ssl_cert_autofetch_status; }} }}"
         ),
     ];
@@ -224,13 +237,14 @@ fn right_configurations_are_accepted() {
 #[test]
 #[ignore = "needs nginx and the module: scripts/test.sh"]
 fn doubtful_configurations_are_warned_of_once() {
-    let lab = ca("lab", "ocsp_responder http://b.test/;");
+    let lab = ca("lab", "ocsp_responder http://b.test/; crl https://c.test/x.crl;");
     let server = |name| format!("server {{ listen 127.0.0.1:1 ssl; server_name {name}; }}\n");
     let three = ["a.test", "b.test", "c.test"].map(server).concat();
     let table = [
         ("client_header_timeout 5s;", "\"ssl_cert_autofetch_timeout\""),
         ("client_header_timeout 10s;", "\"ssl_cert_autofetch_timeout\""),
         ("", "host \"b.test\" in \"ocsp_responder\" of ssl_cert_autofetch_ca \"lab\""),
+        ("", "host \"c.test\" in \"crl\" of ssl_cert_autofetch_ca \"lab\""),
     ];
     for (line, expected) in table {
         let (ok, said) = files(&format!("{lab} {line} ssl_cert_autofetch lab; {three}")).test();
@@ -240,6 +254,57 @@ fn doubtful_configurations_are_warned_of_once() {
         let those: Vec<_> = warnings.iter().filter(|l| l.contains(expected)).collect();
         assert!(ok && those.len() == 1, "{line}: {warnings:#?}");
     }
+}
+
+/// nginx's own stapling knows the certificates of the configuration only. It is switched off in a
+/// managed server, with a line that says so, and nginx has nothing more to say about it.
+#[test]
+#[ignore = "needs nginx and the module: scripts/test.sh"]
+fn nginxs_own_stapling_is_told_of_in_one_line() {
+    let lab = ca("lab", "");
+    let server = |name: &str, lines: &str| {
+        format!("server {{ listen 127.0.0.1:1 ssl; server_name {name};\n{lines} }}\n")
+    };
+    let on = "ssl_cert_autofetch lab;";
+    let own = "ssl_certificate own.pem; ssl_certificate_key own.key;";
+    let does = "\"ssl_cert_autofetch_stapling\" does it in server at ";
+    let off = "\"ssl_cert_autofetch_stapling\" is off, so nothing is stapled in server at ";
+    // http{}, and what the lines of the module have to say.
+    let table: &[(String, &[&str])] = &[
+        (server("a.test", &format!("{on} ssl_stapling on;")), &[does]),
+        (server("a.test", &format!("ssl_stapling on; {on} ssl_stapling_file x.der;")), &[does]),
+        (
+            server("a.test", &format!("{on} ssl_stapling on; ssl_cert_autofetch_stapling off;")),
+            &[off],
+        ),
+        (
+            ["a.test", "b.test"].map(|n| server(n, &format!("{on} ssl_stapling on;"))).concat(),
+            &[does, does],
+        ),
+        (
+            format!("ssl_stapling on; {}", ["a.test", "b.test"].map(|n| server(n, on)).concat()),
+            &["(and in 1 more that inherit it)"],
+        ),
+        (format!("ssl_stapling on; {}", server("a.test", on)), &[does]),
+        (format!("ssl_stapling on; {}", server("a.test", &format!("{on} ssl_stapling off;"))), &[]),
+        (server("a.test", &format!("{on} ssl_stapling off; ssl_stapling_verify on;")), &[]),
+    ];
+    for (http, expected) in table {
+        let (ok, said) = files(&format!("{lab}{http}")).test();
+        assert!(ok, "{http}: {said}");
+        let lines: Vec<_> = said.lines().filter(|l| l.contains("stapling")).collect();
+        assert_eq!(lines.len(), expected.len(), "{http}: {said}");
+        for (line, what) in lines.iter().zip(*expected) {
+            assert!(line.contains("[warn]") && line.contains(what), "{http}: {line}");
+            assert!(line.contains("\"ssl_stapling\" ignored, it can't staple"), "{line}");
+            assert!(line.contains("/nginx.conf:"), "{line}");
+        }
+    }
+    // What is not managed is nginx's business.
+    let http = format!("{lab} ssl_stapling on; {}", server("a.test", own));
+    let (ok, said) = files(&http).test();
+    let lines: Vec<_> = said.lines().filter(|l| l.contains("stapling")).collect();
+    assert!(ok && lines.iter().all(|l| !l.contains("ssl_cert_autofetch")), "{said}");
 }
 
 /// nginx-conf/*.conf, with the paths replaced that their headers name.
@@ -332,6 +397,8 @@ fn files(http: &str) -> Config {
     let own = Identity::self_signed(&Profile::server(&["own.test"]));
     fs::write(config.dir().join("own.pem"), own.cert_pem()).expect("write");
     fs::write(config.dir().join("own.key"), own.key_pem()).expect("write");
+    let locked = own.key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_128_cbc(), b"x");
+    fs::write(config.dir().join("locked.key"), locked.expect("PEM")).expect("write");
     // Never the default keystore of the machine.
     let keystore = match http.contains("ssl_cert_autofetch_keystore") {
         true => String::new(),

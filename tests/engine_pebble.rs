@@ -49,7 +49,7 @@ fn issues_checks_and_replaces() {
         assert_ne!(bundle.facts.serial, old);
         assert!(bundle.issuer().is_some());
         assert_eq!(last.view.last_revoked.as_ref(), Some(&old));
-        assert!(last.view.evidence.iter().any(|e| e.checked_at >= last.finished.unwrap()));
+        assert!(last.view.links[0].evidence.iter().any(|e| e.checked_at >= last.finished.unwrap()));
     }
     println!("replaced after {:?}", begun.elapsed());
     assert_eq!(lab.responder.queries_for(&old.0).len(), 1, "one query");

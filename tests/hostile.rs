@@ -186,6 +186,10 @@ fn an_unusual_responder_is_believed() {
     let methods = |methods| Behaviour { methods, ..Behaviour::default() };
     let table = [
         ("delegate", Behaviour::signer(Signer::Delegate(Delegate::default()))),
+        ("delegate without revocation check", {
+            let delegate = Delegate { nocheck: true, ..Delegate::default() };
+            Behaviour::signer(Signer::Delegate(delegate))
+        }),
         ("no nonce", Behaviour { nonce: Nonce::Missing, ..Behaviour::default() }),
         ("GET only", methods(Methods::GetOnly)),
         ("POST only", methods(Methods::PostOnly)),

@@ -95,6 +95,7 @@ fn openssl_understands_every_answer() {
         (Behaviour::signer(Signer::BrokenSignature), "signature failure"),
         (Behaviour::signer(Signer::OtherCa), "Response Verify Failure"),
         (delegate(|_| {}), "Response verify OK"),
+        (delegate(|d| d.nocheck = true), "Response verify OK"),
         (delegate(|d| d.eku = false), "missing ocspsigning usage"),
         (delegate(|d| d.expired = true), "certificate has expired"),
         (delegate(|d| d.of_other_ca = true), "Response Verify Failure"),
@@ -119,6 +120,32 @@ fn openssl_understands_every_answer() {
         let said = word.stdout + &word.stderr;
         assert!(said.contains(wanted), "{behaviour:?}\nwanted {wanted:?}, openssl said {said}");
     }
+}
+
+#[test]
+#[ignore = "needs openssl: scripts/test.sh"]
+fn signed_requests_of_one_are_answered() {
+    let stage = Stage::new();
+    let (own, other) = (Identity::root("Requestor"), Identity::root("Requestor"));
+    for (name, identity) in [("own", &own), ("other", &other)] {
+        fs::write(stage.path(&format!("{name}.pem")), identity.cert_pem()).expect("write");
+        fs::write(stage.path(&format!("{name}.key")), identity.key_pem()).expect("write");
+    }
+    stage.responder.behave(Behaviour { requestor: Some(own.cert.clone()), ..Behaviour::default() });
+    let ask = |name: &str, more: &[&str]| {
+        let (cert, key) = (stage.path(&format!("{name}.pem")), stage.path(&format!("{name}.key")));
+        stage.ask(&[&["-signer", &cert, "-signkey", &key], more].concat()).stdout
+    };
+    assert!(ask("own", &[]).contains("leaf.pem: good"));
+    assert!(ask("other", &[]).contains("sigrequired (5)"));
+    assert!(ask("own", &["-no_certs"]).contains("sigrequired (5)"));
+    assert!(stage.ask(&[]).stdout.contains("sigrequired (5)"));
+    let signed: Vec<_> = stage.responder.queries().iter().map(|q| q.signed).collect();
+    assert_eq!(signed, [true, true, true, false]);
+    let mut request = Request::parse(&stage.responder.queries()[0].der).expect("a request");
+    assert!(request.is_signed_by(&own.cert));
+    request.signature.as_mut().expect("a signature").tbs[10] ^= 1;
+    assert!(!request.is_signed_by(&own.cert));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Private keys and certificate requests (PKCS#10, RFC 2986).
 
+use openssl::asn1::{Asn1Object, Asn1OctetString};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
@@ -35,13 +36,18 @@ pub fn is_of_kind(key: &PKeyRef<Private>, kind: KeyType) -> bool {
     (key.id(), key.bits()) == of_kind
 }
 
-/// A request, in DER, for a certificate with `names` as its dNSNames.
-pub fn csr(key: &PKeyRef<Private>, names: &[String]) -> Result<Vec<u8>, ErrorStack> {
+/// A request, in DER, for a certificate with `names` as its dNSNames; with `must_staple` for the
+/// TLS feature too, by which clients insist on a staple (RFC 7633). CAs may leave it out.
+pub fn csr(
+    key: &PKeyRef<Private>,
+    names: &[String],
+    must_staple: bool,
+) -> Result<Vec<u8>, ErrorStack> {
     let mut request = X509ReqBuilder::new()?;
     request.set_version(0)?;
     request.set_subject_name(&*subject(names)?)?;
     request.set_pubkey(key)?;
-    request.add_extensions(&*extensions(&request, names)?)?;
+    request.add_extensions(&*extensions(&request, names, must_staple)?)?;
     request.sign(key, digest(key))?;
     request.build().to_der()
 }
@@ -65,6 +71,7 @@ fn subject(names: &[String]) -> Result<X509Name, ErrorStack> {
 fn extensions(
     request: &X509ReqBuilder,
     names: &[String],
+    must_staple: bool,
 ) -> Result<Stack<X509Extension>, ErrorStack> {
     let mut san = SubjectAlternativeName::new();
     for name in names {
@@ -72,7 +79,17 @@ fn extensions(
     }
     let mut extensions = Stack::new()?;
     extensions.push(san.build(&request.x509v3_context(None))?)?;
+    if must_staple {
+        extensions.push(status_request()?)?;
+    }
     Ok(extensions)
+}
+
+/// The extension TLSFeature with the one feature status_request (RFC 7633, 4.1).
+fn status_request() -> Result<X509Extension, ErrorStack> {
+    let features = Asn1OctetString::new_from_bytes(&[0x30, 3, 2, 1, 5])?;
+    let tls_feature = Asn1Object::from_str("1.3.6.1.5.5.7.1.24")?;
+    X509Extension::new_from_der(&tls_feature, false, &features)
 }
 
 /// As strong as the key: CAs refuse P-384 with SHA-256.
@@ -107,7 +124,7 @@ mod tests {
         ] {
             let key = new_key(kind).unwrap();
             assert_eq!(key.bits(), bits);
-            let der = csr(&key, &names(&["a.example"])).unwrap();
+            let der = csr(&key, &names(&["a.example"]), false).unwrap();
             let request = X509Req::from_der(&der).unwrap();
             assert!(request.verify(&key).unwrap());
             assert!(request.public_key().unwrap().public_eq(&key));
@@ -128,6 +145,25 @@ mod tests {
     }
 
     #[test]
+    fn the_feature_is_asked_for_where_it_is_wanted() {
+        let key = new_key(KeyType::Ecdsa256).unwrap();
+        for must_staple in [true, false] {
+            let der = csr(&key, &names(&["a.example"]), must_staple).unwrap();
+            let (_, request) = X509CertificationRequest::from_der(&der).unwrap();
+            let all: Vec<_> = request.requested_extensions().unwrap().collect();
+            let features = all.iter().filter_map(|extension| match extension {
+                ParsedExtension::UnsupportedExtension { oid } => Some(oid.to_id_string()),
+                _ => None,
+            });
+            let expected: &[&str] = if must_staple { &["1.3.6.1.5.5.7.1.24"] } else { &[] };
+            assert_eq!(features.collect::<Vec<_>>(), expected, "{all:?}");
+            // OID and contents: not critical, SEQUENCE { 5 }.
+            let extension = b"\x06\x08\x2b\x06\x01\x05\x05\x07\x01\x18\x04\x05\x30\x03\x02\x01\x05";
+            assert_eq!(der.windows(extension.len()).any(|w| w == extension), must_staple);
+        }
+    }
+
+    #[test]
     fn names_and_subject() {
         let long = format!("{}.{}.example", "a".repeat(40), "b".repeat(40));
         for (asked, subject) in [
@@ -137,7 +173,7 @@ mod tests {
             // Commas and colons are data, not syntax.
             (names(&["a.example,DNS:b.example"]), "CN=a.example,DNS:b.example"),
         ] {
-            let der = csr(&new_key(KeyType::Ecdsa256).unwrap(), &asked).unwrap();
+            let der = csr(&new_key(KeyType::Ecdsa256).unwrap(), &asked, true).unwrap();
             let (rest, request) = X509CertificationRequest::from_der(&der).unwrap();
             assert!(rest.is_empty());
             assert_eq!(request.certification_request_info.subject.to_string(), subject);

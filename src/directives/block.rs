@@ -17,6 +17,8 @@ pub(super) const KEYS: Choices<KeyType> = &[
     ("rsa:4096", KeyType::Rsa4096),
 ];
 
+pub(super) const SWITCH: Choices<bool> = &[("on", true), ("off", false)];
+
 /// Longer than any client waits; it keeps timers far from overflow.
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(3600);
 
@@ -31,6 +33,8 @@ pub struct RawBlock {
     pub(super) timeout: Option<Duration>,
     pub(super) renew_before: Option<RenewBefore>,
     pub(super) key: Option<KeyType>,
+    pub(super) stapling: Option<bool>,
+    pub(super) must_staple: Option<bool>,
 }
 
 impl RawBlock {
@@ -58,6 +62,12 @@ impl RawBlock {
                 once(&mut self.renew_before, name, || renew_before(value()?, name))
             }
             "ssl_cert_autofetch_key" => once(&mut self.key, name, || choice(KEYS, value()?, name)),
+            "ssl_cert_autofetch_stapling" => {
+                once(&mut self.stapling, name, || choice(SWITCH, value()?, name))
+            }
+            "ssl_cert_autofetch_must_staple" => {
+                once(&mut self.must_staple, name, || choice(SWITCH, value()?, name))
+            }
             _ => Err(unknown()),
         }
     }
@@ -70,6 +80,8 @@ impl RawBlock {
         self.timeout = self.timeout.or(outer.timeout);
         self.renew_before = self.renew_before.or(outer.renew_before);
         self.key = self.key.or(outer.key);
+        self.stapling = self.stapling.or(outer.stapling);
+        self.must_staple = self.must_staple.or(outer.must_staple);
     }
 
     /// Whether certificates are managed here; before [`RawBlock::inherit`]: by its own word.
@@ -145,6 +157,7 @@ mod tests {
         const RENEW: &str = "it must be a time such as \"30d\" above 0, or \"1%\" to \"99%\"";
         const KEY: &str = "it must be \"ecdsa:256\", \"ecdsa:384\", \"rsa:2048\", \"rsa:3072\" or \
                            \"rsa:4096\"";
+        const SWITCH: &str = "it must be \"on\" or \"off\"";
         // Directive, value, None: accepted, else how the refusal goes on.
         let table: &[(&str, &str, Option<&str>)] = &[
             ("check", "hard", None),
@@ -180,6 +193,13 @@ mod tests {
             ("key", "rsa:4096", None),
             ("key", "rsa:1024", Some(KEY)),
             ("key", "ecdsa", Some(KEY)),
+            ("stapling", "on", None),
+            ("stapling", "off", None),
+            ("stapling", "On", None),
+            ("stapling", "yes", Some(SWITCH)),
+            ("must_staple", "on", None),
+            ("must_staple", "off", None),
+            ("must_staple", "1", Some(SWITCH)),
         ];
         for (name, value, refusal) in table {
             let name = format!("ssl_cert_autofetch_{name}");
@@ -270,6 +290,8 @@ mod tests {
             ("ssl_cert_autofetch_key", &["rsa:2048"]),
             ("ssl_cert_autofetch_renew_before", &["10%"]),
             ("ssl_cert_autofetch_check_interval", &["0"]),
+            ("ssl_cert_autofetch_stapling", &["off"]),
+            ("ssl_cert_autofetch_must_staple", &["on"]),
         ])
         .unwrap();
 
@@ -279,6 +301,7 @@ mod tests {
         assert_eq!(silent.check, Some(Check::Hard));
         assert_eq!(silent.check_interval, Some(Duration::ZERO));
         assert_eq!(silent.timeout, Some(Duration::from_secs(5)));
+        assert_eq!((silent.stapling, silent.must_staple), (Some(false), Some(true)));
         assert_eq!(silent.renew_before, Some(RenewBefore::Percent(10)));
         assert_eq!(silent.key, Some(KeyType::Rsa2048));
 
@@ -290,12 +313,15 @@ mod tests {
             ("ssl_cert_autofetch", &["a", "b"]),
             ("ssl_cert_autofetch_check", &["soft"]),
             ("ssl_cert_autofetch_timeout", &["1s"]),
+            ("ssl_cert_autofetch_stapling", &["on"]),
+            ("ssl_cert_autofetch_must_staple", &["off"]),
         ])
         .unwrap();
         own.inherit(&http);
         assert_eq!(own.cas.as_deref().unwrap(), ["a", "b"]);
         assert_eq!(own.check, Some(Check::Soft));
         assert_eq!(own.timeout, Some(Duration::from_secs(1)));
+        assert_eq!((own.stapling, own.must_staple), (Some(true), Some(false)));
         assert_eq!(own.key, Some(KeyType::Rsa2048));
     }
 }

@@ -2,17 +2,22 @@
 
 use std::time::Duration;
 
-use super::files::{Read, account_key, certificates};
+use super::files::{Read, account_key, certificates, one_certificate, signer};
 use super::url::{Plain, url};
 use super::values::{Choices, choice, invalid, list, number, parse_time, shown};
 use super::{CA_DIRECTIVES, find, first, once};
-use crate::settings::{Budget, CaSettings, Challenge, EvidenceSettings, Secret, is_host_name};
+use crate::settings::{
+    Budget, CaSettings, Challenge, EvidenceSettings, Nonce, Secret, Signer, is_host_name,
+};
 
 /// More come in later releases.
 const PROTOCOLS: Choices<()> = &[("acme", ())];
 
 const CHALLENGES: Choices<Challenge> =
     &[("http-01", Challenge::Http01), ("tls-alpn-01", Challenge::TlsAlpn01)];
+
+const NONCES: Choices<Nonce> =
+    &[("on", Nonce::On), ("off", Nonce::Off), ("required", Nonce::Required)];
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -30,6 +35,10 @@ pub struct RawCa {
     timeout: Option<Duration>,
     issuer_certificate: Option<Vec<u8>>,
     ocsp_responder: Option<String>,
+    ocsp_certificate: Option<Vec<u8>>,
+    ocsp_signer: Option<Signer>,
+    ocsp_nonce: Option<Nonce>,
+    crl: Option<String>,
     budget: Option<Budget>,
 }
 
@@ -53,6 +62,10 @@ impl RawCa {
             timeout: None,
             issuer_certificate: None,
             ocsp_responder: None,
+            ocsp_certificate: None,
+            ocsp_signer: None,
+            ocsp_nonce: None,
+            crl: None,
             budget: None,
         })
     }
@@ -87,6 +100,15 @@ impl RawCa {
             "ocsp_responder" => {
                 once(&mut self.ocsp_responder, name, || url(value, name, Plain::Anywhere))
             }
+            "ocsp_certificate" => {
+                once(&mut self.ocsp_certificate, name, || file(value, name, read, one_certificate))
+            }
+            "ocsp_signer" => {
+                let key = args.get(1).copied().unwrap_or_default();
+                once(&mut self.ocsp_signer, name, || request_signer(value, key, name, read))
+            }
+            "ocsp_nonce" => once(&mut self.ocsp_nonce, name, || choice(NONCES, value, name)),
+            "crl" => once(&mut self.crl, name, || url(value, name, Plain::Anywhere)),
             "budget" => once(&mut self.budget, name, || budget(value, name)),
             _ => Err(unknown()),
         }
@@ -110,7 +132,10 @@ impl RawCa {
             budget: self.budget.unwrap_or_default(),
             evidence: EvidenceSettings {
                 ocsp_responder: self.ocsp_responder,
-                ..EvidenceSettings::default()
+                ocsp_certificate: self.ocsp_certificate,
+                ocsp_signer: self.ocsp_signer,
+                ocsp_nonce: self.ocsp_nonce.unwrap_or_default(),
+                crl: self.crl,
             },
         })
     }
@@ -153,6 +178,18 @@ fn file<T>(
     }
 }
 
+fn request_signer(
+    certificate: &str,
+    key: &str,
+    directive: &str,
+    read: Read,
+) -> Result<Signer, String> {
+    match (certificate, key) {
+        ("", _) | (_, "") => Err(invalid("", directive, "two files")),
+        _ => signer(certificate, key, directive, read),
+    }
+}
+
 /// One address and no header fields (RFC 8555 section 7.3).
 fn mailto(value: &str) -> Option<String> {
     const SCHEME: &str = "mailto:";
@@ -187,197 +224,4 @@ fn budget(value: &str, directive: &str) -> Result<Budget, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn no_file(_: &str) -> Result<Vec<u8>, String> {
-        Err("no such file".into())
-    }
-
-    type Line<'a> = (&'a str, &'a [&'a str]);
-
-    fn set(lines: &[Line]) -> Result<RawCa, String> {
-        let mut ca = RawCa::new("corp").unwrap();
-        for (name, args) in lines {
-            ca.set(name, args, &no_file)?;
-        }
-        Ok(ca)
-    }
-
-    #[test]
-    fn names() {
-        let long = "a".repeat(64);
-        for good in ["corp", "Corp-2_x.y", "1", long.as_str()] {
-            assert!(RawCa::new(good).is_ok(), "{good}");
-        }
-        let too_long = "a".repeat(65);
-        for bad in
-            ["", ".", "..", ".a", "-a", "_a", "a/b", "a b", "\u{e4}", "off", "OFF", &too_long]
-        {
-            let error = RawCa::new(bad).unwrap_err();
-            assert_eq!(
-                error,
-                format!(
-                    "invalid value \"{bad}\" in \"ssl_cert_autofetch_ca\", it must be 1 to 64 \
-                     letters, digits, \"-\", \"_\" or \".\", a letter or digit first, and not \
-                     \"off\""
-                )
-            );
-        }
-    }
-
-    #[test]
-    fn values() {
-        const URL: &str = "it must be an https URL with a host, without user name and password; \
-                           RFC 8555 requires https, http is accepted only for loopback hosts";
-        const RESPONDER: &str =
-            "it must be an http or https URL with a host, without user name and password";
-        const CONTACT: &str = "it must be an e-mail address such as \"admin@corp.example\", with \
-                               or without \"mailto:\"";
-        const CHALLENGE: &str = "it must be \"http-01\" or \"tls-alpn-01\"";
-        const TIMEOUT: &str = "it must be a time such as \"30s\", above 0";
-        const BUDGET: &str =
-            "it must be a number from 1 to 1000 and a time above 0, such as \"5/7d\"";
-        // Directive, value, None: accepted, else how the refusal goes on.
-        let table: &[(&str, &str, Option<&str>)] = &[
-            ("protocol", "acme", None),
-            ("protocol", "vault", Some("it must be \"acme\"")),
-            ("protocol", "cfssl", Some("it must be \"acme\"")),
-            ("protocol", "est", Some("it must be \"acme\"")),
-            ("protocol", "command", Some("it must be \"acme\"")),
-            ("url", "https://ca.example/dir", None),
-            ("url", "http://127.0.0.1:14000/dir", None),
-            ("url", "http://ca.example/dir", Some(URL)),
-            ("url", "ca.example", Some(URL)),
-            ("ocsp_responder", "http://ocsp.example", None),
-            ("ocsp_responder", "https://ocsp.example/x", None),
-            ("ocsp_responder", "ldap://ocsp.example", Some(RESPONDER)),
-            ("contact", "admin@corp.example", None),
-            ("contact", "mailto:admin+tls@corp.example", None),
-            ("contact", "admin", Some(CONTACT)),
-            ("contact", "@corp.example", Some(CONTACT)),
-            ("contact", "a@b@corp.example", Some(CONTACT)),
-            ("contact", "a@corp.example,b@corp.example", Some(CONTACT)),
-            ("contact", "a@corp.example?subject=x", Some(CONTACT)),
-            ("contact", "a b@corp.example", Some(CONTACT)),
-            ("contact", "tel:+123", Some(CONTACT)),
-            ("contact", "", Some(CONTACT)),
-            ("challenge", "http-01", None),
-            ("challenge", "tls-alpn-01", None),
-            ("challenge", "dns-01", Some(CHALLENGE)),
-            ("timeout", "5s", None),
-            ("timeout", "1", None),
-            ("timeout", "0", Some(TIMEOUT)),
-            ("timeout", "soon", Some(TIMEOUT)),
-            ("budget", "1/1s", None),
-            ("budget", "1000/1w 1d", None),
-            ("budget", "0/7d", Some(BUDGET)),
-            ("budget", "1001/7d", Some(BUDGET)),
-            ("budget", "5/0", Some(BUDGET)),
-            ("budget", "5", Some(BUDGET)),
-            ("budget", "5/", Some(BUDGET)),
-            ("budget", "/7d", Some(BUDGET)),
-            ("budget", "-5/7d", Some(BUDGET)),
-            ("budget", "5/7d/1", Some(BUDGET)),
-            ("trusted_certificate", "", Some("it must be a file")),
-            ("account_key", "", Some("it must be a file")),
-            ("issuer_certificate", "", Some("it must be a file")),
-        ];
-        for (name, value, refusal) in table {
-            let expected = refusal.map(|r| format!("invalid value \"{value}\" in \"{name}\", {r}"));
-            assert_eq!(set(&[(name, &[value])]).err(), expected, "{name} {value}");
-        }
-    }
-
-    #[test]
-    fn shape() {
-        let url: Line = ("url", &["https://ca.example/"]);
-        let terms: Line = ("accept_terms_of_service", &[]);
-        let contact: Line = ("contact", &["a@b.example"]);
-        let table: &[(&[Line], &str)] = &[
-            (&[url, url], "\"url\" directive is duplicate"),
-            (&[terms, terms], "\"accept_terms_of_service\" directive is duplicate"),
-            (
-                &[contact, contact],
-                "invalid value \"a@b.example\" in \"contact\", it must be named once",
-            ),
-            (
-                &[("accept_terms_of_service", &["on"])],
-                "invalid number of arguments in \"accept_terms_of_service\" directive, it must be \
-                 \"accept_terms_of_service\"",
-            ),
-            (
-                &[("challenge", &["dns-01", "/hook"])],
-                "invalid number of arguments in \"challenge\" directive, it must be \"challenge \
-                 http-01 | tls-alpn-01\"",
-            ),
-            (
-                &[("crl", &["http://crl.example/"])],
-                "unknown directive \"crl\" in ssl_cert_autofetch_ca \"corp\", known are: \
-                 \"protocol\", \"url\", \"trusted_certificate\", \"account_key\", \"contact\", \
-                 \"accept_terms_of_service\", \"challenge\", \"timeout\", \
-                 \"issuer_certificate\", \"ocsp_responder\", \"budget\"",
-            ),
-            (
-                &[("issuer_certificate", &["/x"])],
-                "cannot use \"/x\" in \"issuer_certificate\": no such file, it must be a file of \
-                 PEM certificates",
-            ),
-        ];
-        for (lines, expected) in table {
-            assert_eq!(set(lines).unwrap_err(), *expected);
-        }
-        let error = set(&[terms]).unwrap().finish().unwrap_err();
-        assert_eq!(error, "no \"url\" in ssl_cert_autofetch_ca \"corp\"");
-    }
-
-    #[test]
-    fn settings() {
-        let url: Line = ("url", &["https://ca.example/"]);
-        let least = set(&[url]).unwrap().finish().unwrap();
-        assert_eq!(
-            least,
-            CaSettings {
-                name: "corp".into(),
-                url: "https://ca.example/".into(),
-                trusted_certificate: None,
-                account_key: None,
-                contact: vec![],
-                accept_terms_of_service: false,
-                challenge: Challenge::Http01,
-                timeout: Duration::from_secs(30),
-                issuer_certificate: None,
-                budget: Budget { count: 5, window: Duration::from_secs(7 * 86400) },
-                evidence: EvidenceSettings::default(),
-            }
-        );
-        let full = set(&[
-            url,
-            ("protocol", &["acme"]),
-            ("contact", &["a@b.example", "MAILTO:c@D.example"]),
-            ("contact", &["d@b.example"]),
-            ("accept_terms_of_service", &[]),
-            ("challenge", &["tls-alpn-01"]),
-            ("timeout", &["5s"]),
-            ("ocsp_responder", &["http://ocsp.example/"]),
-            ("budget", &["2/1h 30m"]),
-        ]);
-        assert_eq!(
-            full.unwrap().finish().unwrap(),
-            CaSettings {
-                contact: ["mailto:a@b.example", "mailto:c@D.example", "mailto:d@b.example"]
-                    .map(String::from)
-                    .into(),
-                accept_terms_of_service: true,
-                challenge: Challenge::TlsAlpn01,
-                timeout: Duration::from_secs(5),
-                budget: Budget { count: 2, window: Duration::from_secs(5400) },
-                evidence: EvidenceSettings {
-                    ocsp_responder: Some("http://ocsp.example/".into()),
-                    ..EvidenceSettings::default()
-                },
-                ..least
-            }
-        );
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::block::{CHECKS, KEYS, RawBlock};
+use super::block::{CHECKS, KEYS, RawBlock, SWITCH};
 use super::url::host;
 use super::values::{list, shown, word};
 use crate::settings::{CaSettings, EntryName, EntrySettings, RenewBefore};
@@ -36,8 +36,8 @@ pub fn entry(
         timeout: block.timeout.unwrap_or(TIMEOUT),
         renew_before: block.renew_before.unwrap_or_default(),
         key: block.key.unwrap_or_default(),
-        stapling: true,
-        must_staple: false,
+        stapling: block.stapling.unwrap_or(true),
+        must_staple: block.must_staple.unwrap_or(false),
     })
 }
 
@@ -55,10 +55,12 @@ pub fn known_cas(block: &RawBlock, cas: &[CaSettings]) -> Result<(), String> {
 pub fn unite(into: &mut EntrySettings, other: &EntrySettings) -> Result<(), String> {
     let check = |e: &EntrySettings| word(CHECKS, &e.check).to_owned();
     let key = |e: &EntrySettings| word(KEYS, &e.key).to_owned();
+    let must_staple = |e: &EntrySettings| word(SWITCH, &e.must_staple).to_owned();
     let must_agree = [
         ("ssl_cert_autofetch", into.cas.join(" "), other.cas.join(" ")),
         ("ssl_cert_autofetch_check", check(into), check(other)),
         ("ssl_cert_autofetch_key", key(into), key(other)),
+        ("ssl_cert_autofetch_must_staple", must_staple(into), must_staple(other)),
     ];
     for (directive, a, b) in must_agree {
         if a != b {
@@ -76,6 +78,7 @@ pub fn unite(into: &mut EntrySettings, other: &EntrySettings) -> Result<(), Stri
     into.check_interval = into.check_interval.min(other.check_interval);
     into.timeout = into.timeout.min(other.timeout);
     into.renew_before = earlier(into.renew_before, other.renew_before);
+    into.stapling |= other.stapling;
     Ok(())
 }
 
@@ -84,8 +87,11 @@ pub fn warnings(entries: &[EntrySettings], cas: &[CaSettings]) -> Vec<String> {
     let is_ours = |host: &String| entries.iter().any(|e| e.names.contains(host));
     let mut lines = Vec::new();
     for ca in cas {
-        let urls =
-            [("url", Some(&ca.url)), ("ocsp_responder", ca.evidence.ocsp_responder.as_ref())];
+        let urls = [
+            ("url", Some(&ca.url)),
+            ("ocsp_responder", ca.evidence.ocsp_responder.as_ref()),
+            ("crl", ca.evidence.crl.as_ref()),
+        ];
         for (directive, url) in urls {
             if let Some(host) = url.and_then(|u| host(u)).filter(is_ours) {
                 lines.push(format!(
@@ -96,6 +102,13 @@ pub fn warnings(entries: &[EntrySettings], cas: &[CaSettings]) -> Vec<String> {
                 ));
             }
         }
+    }
+    for entry in entries.iter().filter(|e| e.must_staple && !e.stapling) {
+        lines.push(format!(
+            "\"ssl_cert_autofetch_must_staple\" is on for \"{}\" and \
+             \"ssl_cert_autofetch_stapling\" is off, clients will refuse the certificate",
+            entry.name
+        ));
     }
     lines
 }
@@ -199,10 +212,13 @@ mod tests {
                 ("ssl_cert_autofetch_timeout", &["2s"]),
                 ("ssl_cert_autofetch_renew_before", &["1d"]),
                 ("ssl_cert_autofetch_key", &["rsa:4096"]),
+                ("ssl_cert_autofetch_stapling", &["off"]),
+                ("ssl_cert_autofetch_must_staple", &["on"]),
             ],
             &["a"],
         );
         assert_eq!(full.cas, ["le", "corp"]);
+        assert_eq!((full.stapling, full.must_staple), (false, true));
         assert_eq!((full.check, full.key), (Check::Hard, KeyType::Rsa4096));
         assert_eq!((full.check_interval, full.timeout), (Duration::ZERO, Duration::from_secs(2)));
         assert_eq!(full.renew_before, RenewBefore::Time(Duration::from_secs(86400)));
@@ -277,6 +293,7 @@ mod tests {
             ("ssl_cert_autofetch", &["corp", "le"], "corp", "corp le"),
             ("ssl_cert_autofetch_check", &["hard"], "soft", "hard"),
             ("ssl_cert_autofetch_key", &["rsa:2048"], "ecdsa:256", "rsa:2048"),
+            ("ssl_cert_autofetch_must_staple", &["on"], "off", "on"),
         ];
         for (directive, args, one, two) in table {
             let before = a.clone();
@@ -293,6 +310,36 @@ mod tests {
     }
 
     #[test]
+    fn one_server_that_staples_is_enough_for_the_entry() {
+        let word = |on: bool| {
+            with(&[("ssl_cert_autofetch_stapling", &[if on { "on" } else { "off" }])], &["a"])
+        };
+        for (one, two) in [(true, true), (true, false), (false, true), (false, false)] {
+            let mut entry = word(one);
+            unite(&mut entry, &word(two)).unwrap();
+            assert_eq!(entry.stapling, one || two);
+        }
+    }
+
+    #[test]
+    fn must_staple_without_stapling_is_warned_of() {
+        let entry = |stapling, must: &str| {
+            let lines: &[(&str, &[&str])] = &[
+                ("ssl_cert_autofetch_stapling", &[stapling]),
+                ("ssl_cert_autofetch_must_staple", &[must]),
+            ];
+            with(lines, &["a"])
+        };
+        for (stapling, must, count) in
+            [("on", "on", 0), ("on", "off", 0), ("off", "off", 0), ("off", "on", 1)]
+        {
+            let warned = warnings(&[entry(stapling, must)], &cas());
+            assert_eq!(warned.len(), count, "{stapling} {must}");
+            assert!(warned.iter().all(|w| w.contains("must_staple\" is on for \"a\"")));
+        }
+    }
+
+    #[test]
     fn earlier_renewal() {
         let day = |n: u64| RenewBefore::Time(Duration::from_secs(n * 86400));
         assert_eq!(earlier(day(1), day(2)), day(2));
@@ -305,6 +352,7 @@ mod tests {
         let cas = [
             ca("corp", &[("url", "https://CA.example:9000/x")]),
             ca("le", &[("url", "https://le.example/"), ("ocsp_responder", "http://ocsp.example")]),
+            ca("x", &[("url", "https://x.example/"), ("crl", "http://shop.example/x.crl")]),
         ];
         let warned = warnings(&entries, &cas);
         assert_eq!(
@@ -316,6 +364,9 @@ mod tests {
                 "host \"ocsp.example\" in \"ocsp_responder\" of ssl_cert_autofetch_ca \"le\" is \
                  itself managed by \"ssl_cert_autofetch\", without a valid certificate it can't be \
                  asked for one",
+                "host \"shop.example\" in \"crl\" of ssl_cert_autofetch_ca \"x\" is itself \
+                 managed by \"ssl_cert_autofetch\", without a valid certificate it can't be asked \
+                 for one",
             ]
         );
         assert!(warnings(&entries[1..], &cas[..1]).is_empty());

@@ -6,7 +6,8 @@ use openssl::pkey::{Id, PKey, Private};
 use openssl::x509::X509;
 
 use super::values::shown;
-use crate::settings::Secret;
+use crate::evidence::ocsp::RequestSigner;
+use crate::settings::{Secret, Signer};
 
 /// Reads a file; the error is its cause in words.
 pub(super) type Read<'a> = &'a dyn Fn(&str) -> Result<Vec<u8>, String>;
@@ -19,6 +20,37 @@ pub(super) fn certificates(path: &str, directive: &str, read: Read) -> Result<Ve
         Err(errors) => Err(reason(&errors)),
     });
     checked.map_err(|cause| unusable(path, directive, &cause, "a file of PEM certificates"))
+}
+
+/// PEM with one certificate and no other.
+pub(super) fn one_certificate(path: &str, directive: &str, read: Read) -> Result<Vec<u8>, String> {
+    const ACCEPTED: &str = "a file with exactly one PEM certificate";
+    let checked = read(path).and_then(|pem| match X509::stack_from_pem(&pem).as_deref() {
+        Ok([_]) => Ok(pem),
+        Ok([]) => Err("no PEM certificate found".into()),
+        Ok(several) => Err(format!("{} certificates found", several.len())),
+        Err(errors) => Err(reason(errors)),
+    });
+    checked.map_err(|cause| unusable(path, directive, &cause, ACCEPTED))
+}
+
+/// A certificate, its chain perhaps behind it, and its key.
+pub(super) fn signer(
+    certificate: &str,
+    key: &str,
+    directive: &str,
+    read: Read,
+) -> Result<Signer, String> {
+    const ACCEPTED: &str = "the unencrypted PEM private key of the first certificate";
+    let pem = certificates(certificate, directive, read)?;
+    // The certificates are good by themselves: what is wrong now is the key.
+    let checked = read(key).map(Secret::new).and_then(|secret| {
+        RequestSigner::from_pem(&pem, secret.bytes()).map(|_| secret).map_err(|e| e.to_string())
+    });
+    match checked {
+        Ok(key) => Ok(Signer { certificate: pem, key }),
+        Err(cause) => Err(unusable(key, directive, &cause, ACCEPTED)),
+    }
 }
 
 /// PEM of a private key that an ACME account can have (RFC 8555 section 6.2, RFC 7518).
@@ -63,6 +95,7 @@ mod tests {
     use openssl::symm::Cipher;
 
     use super::*;
+    use crate::fixture::root;
 
     fn ec(curve: Nid) -> PKey<Private> {
         let group = EcGroup::from_curve_name(curve).unwrap();
@@ -114,6 +147,64 @@ mod tests {
         }
         let gone = certificates("f.pem", "d", &|path| Err(format!("{path} is\ngone")));
         assert_eq!(cause(gone, b"").unwrap(), "cannot use \"f.pem\" in \"d\": f.pem is\\ngone");
+    }
+
+    #[test]
+    fn certificates_that_stand_alone() {
+        let one = certificate();
+        let two = [one.clone(), one.clone()].concat();
+        let kept = one_certificate("f", "d", &|_| Ok(one.clone()));
+        assert_eq!(cause(kept, &one), None);
+        for (pem, expected) in [
+            (two, "2 certificates found"),
+            (b"hello".to_vec(), "no PEM certificate found"),
+            (b"-----BEGIN CERTIFICATE-----\n!\n".to_vec(), "bad end line"),
+        ] {
+            let error = one_certificate("f", "d", &|_| Ok(pem.clone())).unwrap_err();
+            let refusal = "it must be a file with exactly one PEM certificate";
+            assert_eq!(error, format!("cannot use \"f\" in \"d\": {expected}, {refusal}"));
+        }
+    }
+
+    #[test]
+    fn signers() {
+        let (own, other) = (root("signer"), root("other"));
+        let key = own.key.clone();
+        let pkcs8 = key.private_key_to_pem_pkcs8().unwrap();
+        let cipher = Cipher::aes_256_cbc();
+        let encrypted = key.private_key_to_pem_pkcs8_passphrase(cipher, b"hush").unwrap();
+        let legacy = key.ec_key().unwrap();
+        let legacy = legacy.private_key_to_pem_passphrase(cipher, b"hush").unwrap();
+        let sec1 = key.ec_key().unwrap().private_key_to_pem().unwrap();
+        let chain = [own.pem(), other.pem()].concat();
+        let reversed = [other.pem(), own.pem()].concat();
+        const NOT_ITS: &str = "it is not the key of the certificate";
+        const ENCRYPTED: &str = "it is encrypted";
+        let table: &[(&[u8], &[u8], Option<&str>)] = &[
+            (&own.pem(), &pkcs8, None),
+            (&own.pem(), &sec1, None),
+            (&chain, &pkcs8, None),
+            (&reversed, &pkcs8, Some(NOT_ITS)),
+            (&own.pem(), &other.key.private_key_to_pem_pkcs8().unwrap(), Some(NOT_ITS)),
+            (&own.pem(), &encrypted, Some(ENCRYPTED)),
+            (&own.pem(), &legacy, Some(ENCRYPTED)),
+            (&own.pem(), b"hello", Some("no PEM private key found")),
+            (&own.pem(), &own.pem(), Some("no PEM private key found")),
+            (&own.pem(), &key.public_key_to_pem().unwrap(), Some("no PEM private key found")),
+        ];
+        for (certificate, key, refused) in table {
+            let read = |path: &str| Ok(if path == "c" { *certificate } else { *key }.to_vec());
+            let expected = refused.map(|cause| {
+                format!(
+                    "cannot use \"k\" in \"d\": {cause}, it must be the unencrypted PEM private \
+                     key of the first certificate"
+                )
+            });
+            assert_eq!(signer("c", "k", "d", &read).err(), expected);
+        }
+        let gone = |path: &str| if path == "c" { Ok(own.pem()) } else { Err("gone".into()) };
+        assert!(signer("c", "k", "d", &gone).unwrap_err().starts_with("cannot use \"k\""));
+        assert!(signer("k", "c", "d", &gone).unwrap_err().starts_with("cannot use \"k\""));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::clock::Time;
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Lane {
     Check,
+    Crl,
     Replace,
 }
 
@@ -18,6 +19,8 @@ pub type Key = (usize, Lane);
 
 /// Jobs at a time that talk to one remote host: a slow one can't take all threads.
 const PER_HOST: usize = 2;
+/// CRLs that come in at a time: large ones over slow lines can't take all threads.
+const CRLS: usize = 4;
 
 pub struct Board<J> {
     seats: BTreeMap<Key, Seat<J>>,
@@ -25,6 +28,8 @@ pub struct Board<J> {
     alarms: BTreeSet<(Time, Key)>,
     /// Jobs under way, by the host they talk to.
     hosts: BTreeMap<String, usize>,
+    /// CRLs that come in.
+    crls: usize,
     /// Entries that handshakes wait for, with the time since when the first of them does.
     demands: BTreeMap<usize, Time>,
     outbox: Vec<Update>,
@@ -48,6 +53,7 @@ impl<J> Default for Board<J> {
             ready: VecDeque::new(),
             alarms: BTreeSet::new(),
             hosts: BTreeMap::new(),
+            crls: 0,
             demands: BTreeMap::new(),
             outbox: Vec::new(),
             seen: Time::default(),
@@ -108,6 +114,7 @@ impl<J> Board<J> {
             Some(Seat::Ready(job, host)) => {
                 if let Some(host) = &host {
                     *self.hosts.entry(host.clone()).or_default() += 1;
+                    self.crls += usize::from(key.1 == Lane::Crl);
                 }
                 self.seats.insert(key, Seat::Running(host));
                 Some((key, job))
@@ -179,7 +186,9 @@ impl<J> Board<J> {
 
     fn may_run(&self, key: &Key) -> bool {
         let Some(Seat::Ready(_, host)) = self.seats.get(key) else { return false };
-        host.as_ref().is_none_or(|h| self.hosts.get(h).is_none_or(|n| *n < PER_HOST))
+        let Some(host) = host else { return true };
+        let has_room = key.1 != Lane::Crl || self.crls < CRLS;
+        has_room && self.hosts.get(host).is_none_or(|n| *n < PER_HOST)
     }
 
     /// Moves jobs whose time has come to those that are ready.
@@ -201,6 +210,7 @@ impl<J> Board<J> {
 
     fn leave_host(&mut self, key: Key) {
         let Some(Seat::Running(Some(host))) = self.seats.get(&key) else { return };
+        self.crls -= usize::from(key.1 == Lane::Crl);
         if let Some(n) = self.hosts.get_mut(host) {
             *n -= 1;
             if *n == 0 {
@@ -253,6 +263,19 @@ mod tests {
         board.end((1, Lane::Check));
         board.end((2, Lane::Check));
         assert_eq!(board.pick(t(9)).map(|(_, j)| j), Some(0));
+    }
+
+    #[test]
+    fn large_crls_leave_threads_to_others() {
+        let mut board = Board::default();
+        for entry in 0..6 {
+            board.begin((entry, Lane::Crl), entry, host(&format!("crl{entry}")));
+        }
+        board.begin((9, Lane::Check), 9, host("ocsp"));
+        let picked: Vec<usize> = std::iter::from_fn(|| board.pick(t(0)).map(|(_, j)| j)).collect();
+        assert_eq!(picked, [0, 1, 2, 3, 9]);
+        board.end((2, Lane::Crl));
+        assert_eq!(board.pick(t(0)).map(|(_, j)| j), Some(4));
     }
 
     #[test]

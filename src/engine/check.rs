@@ -1,23 +1,23 @@
-//! The check of an entry: reads what the keystore has, and asks for evidence if that is not
-//! enough. It issues nothing: what it finds bad it hands over.
+//! The check of an entry: reads what the keystore has, and asks for evidence about each
+//! certificate of the chain where that is not enough. It issues nothing: what it finds bad it
+//! hands over.
 
-use std::collections::VecDeque;
-
-use openssl::x509::X509;
+use std::time::Duration;
 
 use super::backoff;
-use super::desk::{Desk, brief, is_good};
+use super::board::Lane;
+use super::desk::{Desk, brief};
 use super::entry::Entry;
 use super::host::{Count, Working};
 use super::job::{Claim, End, MINIMUM, Next, patience};
-use super::ports::{Answer, Inquiry, NoAnswer};
+use super::ports::{Inquiry, NoAnswer};
 use super::replace;
+use super::round::Round;
 use super::schedule::Why;
-use super::source::host_of;
-use crate::bundle::Bundle;
+use super::subject::host_of;
 use crate::clock::Time;
-use crate::evidence::Status;
-use crate::evidence::chain::find_issuer;
+use crate::evidence::{Source, Status};
+use crate::policy;
 use crate::report::What;
 
 pub struct CheckJob {
@@ -32,16 +32,16 @@ pub struct CheckJob {
 enum State {
     Look,
     Ask(Asking),
+    /// All responders were asked; a CRL is on its way.
+    AwaitCrl(Asking),
 }
 
 struct Asking {
     claim: Claim,
-    bundle: std::sync::Arc<Bundle>,
-    issuer: X509,
-    ca: usize,
-    urls: VecDeque<String>,
+    round: Round,
     /// When the first query went out, and until when answers are waited for.
     asked: Option<(Time, Time)>,
+    /// Why certificates are without an answer.
     failure: Option<NoAnswer>,
 }
 
@@ -58,8 +58,8 @@ impl CheckJob {
 
     pub fn host(&self) -> Option<String> {
         match &self.state {
-            State::Look => None,
-            State::Ask(asking) => asking.urls.front().map(|url| host_of(url)),
+            State::Ask(asking) => asking.round.url().map(host_of),
+            State::Look | State::AwaitCrl(_) => None,
         }
     }
 
@@ -67,6 +67,7 @@ impl CheckJob {
         match std::mem::replace(&mut self.state, State::Look) {
             State::Look => self.look(desk),
             State::Ask(asking) => self.ask(desk, asking),
+            State::AwaitCrl(asking) => self.await_crl(desk, asking),
         }
     }
 
@@ -91,19 +92,12 @@ impl CheckJob {
         if let Some(next) = self.settle_without_asking(desk, &mut entry, now, since) {
             return next;
         }
-        match Asking::new(desk, &entry, claim) {
-            Ok(asking) => {
-                if since.is_some() {
-                    desk.publish(&mut entry, |news| news.working = Some(Working::Checking));
-                }
-                self.state = State::Ask(asking);
-                Next::Run
-            }
-            Err(cause) => {
-                fail(desk, &mut entry, &NoAnswer { cause, retry_after: None }, vec![]);
-                after(&entry, now, since, End::Asked(now))
-            }
+        if since.is_some() {
+            desk.publish(&mut entry, |news| news.working = Some(Working::Checking));
         }
+        let (round, failure) = Round::new(&entry, Source::Ocsp, now, since);
+        self.state = State::Ask(Asking { claim, round, asked: None, failure });
+        Next::Run
     }
 
     fn settle_without_asking(
@@ -160,7 +154,7 @@ impl CheckJob {
     /// One question to one responder.
     fn ask(&mut self, desk: &Desk, mut asking: Asking) -> Next {
         let now = desk.now();
-        let (asked, deadline) = match asking.asked {
+        let (_, deadline) = match asking.asked {
             Some(asked) => asked,
             None => {
                 // It may have stood in a queue until now, which is not the responder's fault.
@@ -172,82 +166,166 @@ impl CheckJob {
                 *asking.asked.insert((now, deadline))
             }
         };
-        let Some(url) = asking.urls.pop_front() else {
-            return Next::Done(End::Asked(asked)); // a source has at least one
+        let Some((subject, issuer, url)) = asking.round.take() else {
+            return self.settle(desk, asking, deadline);
         };
         // Those that come after it get their share of the time.
-        let turns = asking.urls.len() as u32 + 1;
+        let turns = asking.round.left() + 1;
+        let siblings = desk.siblings(&subject);
         let answer = desk.ports.responders.ask(&Inquiry {
-            certificate: &asking.bundle.chain[0],
-            facts: &asking.bundle.facts,
-            issuer: &asking.issuer,
+            certificate: &subject.certificate,
+            facts: &subject.facts,
+            issuer: &issuer,
             url: &url,
-            ca: asking.ca,
+            ca: subject.ca,
+            is_leaf: !subject.is_ca,
+            siblings: &siblings,
             timeout: (deadline.since(now) / turns).max(MINIMUM),
         });
-        let now = desk.now();
+        let mut counts = vec![Count::OcspQuery];
+        let mut failure = None;
         let mut entry = desk.entry(self.entry);
-        if entry.fingerprint() != Some(&asking.bundle.facts.fingerprint) {
-            // It says nothing about the one that is there now, which is looked at.
-            let mut counts = vec![Count::OcspQuery];
-            match answer {
-                Ok(answer) => desk.save_evidence(&mut entry, answer.evidence, answer.der),
-                Err(_) => counts.push(Count::OcspError),
+        match answer {
+            Ok(answer) => {
+                let proves = answer.evidence.status != Status::Unknown;
+                if !proves {
+                    let serial = &subject.facts.serial;
+                    let cause = format!("\"{url}\" does not know certificate serial={serial}");
+                    failure = Some(NoAnswer { cause, retry_after: None });
+                }
+                let der = (!subject.is_ca).then_some(answer.der);
+                // An unknown is stored where nothing better is: the status tells it.
+                desk.save_evidence(&mut entry, answer.evidence.clone(), der);
+                desk.note_bad(&mut entry, desk.now());
+                if proves {
+                    asking.round.answered(&subject);
+                    drop(entry);
+                    if subject.is_ca {
+                        desk.spread(self.entry, &answer.evidence);
+                    }
+                    answer.others.iter().for_each(|other| desk.spread(self.entry, other));
+                    entry = desk.entry(self.entry);
+                }
             }
-            desk.tell(&entry, vec![], counts);
-            return Next::Run;
+            Err(cause) => failure = Some(cause),
+        }
+        if let Some(failure) = failure {
+            counts.push(Count::OcspError);
+            asking.failure = asking.round.failed(&subject, failure, asking.failure.take());
+        }
+        desk.tell(&entry, vec![], counts);
+        if !asking.round.is_about(&entry) {
+            return Next::Run; // to look at the certificate that is there now
+        }
+        if entry.is_bad(desk.now()) {
+            desk.publish(&mut entry, |news| news.working = None);
+            desk.announce_changes();
+            let since = desk.board().demanded(self.entry);
+            let asked = asking.asked.map_or(now, |(asked, _)| asked);
+            return after(&entry, desk.now(), since, End::Asked(asked));
         }
         drop(entry);
-        match answer {
-            Ok(answer) if answer.evidence.status != Status::Unknown => {
-                let mut entry = desk.entry(self.entry);
-                learn(desk, &mut entry, answer);
-                let since = desk.board().demanded(self.entry);
-                after(&entry, now, since, End::Asked(asked))
-            }
-            refusal => {
-                let failure = match refusal {
-                    Ok(answer) => unknown(&url, answer, desk, self.entry),
-                    Err(failure) => failure,
-                };
-                if !asking.urls.is_empty() && now < deadline {
-                    let counts = vec![Count::OcspQuery, Count::OcspError];
-                    desk.tell(&desk.entry(self.entry), vec![], counts);
-                    asking.failure = Some(worst(asking.failure.take(), failure));
-                    self.state = State::Ask(asking);
-                    return Next::Run;
-                }
-                let failure = worst(asking.failure.take(), failure);
-                let mut entry = desk.entry(self.entry);
-                fail(desk, &mut entry, &failure, vec![Count::OcspQuery, Count::OcspError]);
-                let since = desk.board().demanded(self.entry);
-                after(&entry, now, since, End::Asked(asked))
+        if desk.now() >= deadline {
+            asking.failure = asking.round.give_up(asking.failure.take());
+        }
+        self.state = State::Ask(asking);
+        Next::Run
+    }
+
+    /// All that could be asked was. Where that was not enough CRLs are looked at.
+    fn settle(&mut self, desk: &Desk, asking: Asking, deadline: Time) -> Next {
+        let now = desk.now();
+        let mut entry = desk.entry(self.entry);
+        if !asking.round.is_about(&entry) {
+            return Next::Run;
+        }
+        let since = desk.board().demanded(self.entry);
+        let each = entry.settings.check_interval.is_zero();
+        let lacks = entry.lacks_crl(now, since);
+        let is_due = entry.news.next_crl.is_none_or(|next| next <= now);
+        let beside = each && entry.has_crl();
+        if is_due && since.is_some() && (lacks || beside) {
+            desk.begin_crl(self.entry, since);
+            if lacks && now < deadline {
+                drop(entry);
+                self.state = State::AwaitCrl(asking);
+                return Next::Wait(Duration::from_millis(20));
             }
         }
+        conclude(desk, &mut entry, asking, since)
+    }
+
+    fn await_crl(&mut self, desk: &Desk, asking: Asking) -> Next {
+        let now = desk.now();
+        let mut entry = desk.entry(self.entry);
+        if !asking.round.is_about(&entry) {
+            return Next::Run;
+        }
+        let since = desk.board().demanded(self.entry);
+        let deadline = asking.asked.map_or(now, |(_, deadline)| deadline);
+        let is_coming = desk.board().is_active((self.entry, Lane::Crl));
+        let waits = is_coming && now < deadline && entry.lacks_crl(now, since);
+        if waits && !entry.is_bad(now) {
+            drop(entry);
+            let pause = desk.pause(30, 80);
+            self.state = State::AwaitCrl(asking);
+            return Next::Wait(pause);
+        }
+        conclude(desk, &mut entry, asking, since)
     }
 }
 
-impl Asking {
-    fn new(desk: &Desk, entry: &Entry, claim: Claim) -> Result<Asking, String> {
-        let Ok(bundle) = &entry.bundle else { return Err("no certificate".into()) };
-        let source = desk.source(entry).ok_or("nobody can be asked")?;
-        let trusted = desk.plan.cas[source.ca].issuer_certificate.as_deref();
-        let issuer = find_issuer(&bundle.chain[0], &bundle.chain[1..], trusted)
-            .ok_or("the issuer's certificate is neither in the chain nor configured")?;
-        Ok(Asking {
-            claim,
-            bundle: std::sync::Arc::clone(bundle),
-            issuer,
-            ca: source.ca,
-            urls: source.urls.into(),
-            asked: None,
-            failure: None,
-        })
+/// What all the answers come to.
+fn conclude(desk: &Desk, entry: &mut Entry, asking: Asking, since: Option<Time>) -> Next {
+    let now = desk.now();
+    let asked = asking.asked.map_or(now, |(asked, _)| asked);
+    match (asking.failure, what_lacks(desk, entry, now, asked)) {
+        (Some(failure), _) | (None, Lacks::Something(failure)) => {
+            fail(desk, entry, &failure, vec![]);
+        }
+        (None, Lacks::Crl(next)) => postpone(desk, entry, next),
+        (None, Lacks::Nothing) => settle_news(desk, entry),
     }
+    desk.announce_changes();
+    after(entry, now, since, End::Asked(asked))
+}
+
+enum Lacks {
+    Nothing,
+    /// A CRL that could not be had, as was told; it is tried again then.
+    Crl(Time),
+    Something(NoAnswer),
+}
+
+/// Nobody who was asked failed, and yet handshakes that have waited may lack something.
+fn what_lacks(desk: &Desk, entry: &Entry, now: Time, asked: Time) -> Lacks {
+    let settings = &entry.settings;
+    let (is_proven, lacks_staple) = entry.with_standing(|s| {
+        let is_proven = policy::is_proven(now, s, settings, Some(asked));
+        (is_proven, policy::lacks_staple(now, s, settings))
+    });
+    let is_coming = desk.board().is_active((entry.index, Lane::Crl));
+    let cause = match entry.news.next_crl.filter(|next| now < *next) {
+        _ if is_proven && !lacks_staple => return Lacks::Nothing,
+        _ if is_proven => "the OCSP answer can't be stapled, as the certificate demands",
+        _ if is_coming => "crl: it is still being fetched",
+        Some(next) => return Lacks::Crl(next),
+        None => "nobody who was asked gave proof",
+    };
+    Lacks::Something(NoAnswer { cause: cause.to_owned(), retry_after: None })
+}
+
+/// Nobody is held before that.
+fn postpone(desk: &Desk, entry: &mut Entry, next: Time) {
+    desk.publish(entry, |news| {
+        news.next_check = Some(next);
+        news.check_failures = news.check_failures.saturating_add(1);
+        news.working = None;
+    });
 }
 
 /// Where it goes on: handshakes that wait for a name that the certificate lacks need another one.
-fn after(entry: &Entry, now: Time, since: Option<Time>, end: End) -> Next {
+pub fn after(entry: &Entry, now: Time, since: Option<Time>, end: End) -> Next {
     let is_due = entry.news.next_issue.is_none_or(|next| next <= now);
     let why = entry.why_replace(now);
     let waited_for = match &why {
@@ -258,37 +336,20 @@ fn after(entry: &Entry, now: Time, since: Option<Time>, end: End) -> Next {
     Next::Done(if waited_for && is_due { End::HandOver } else { end })
 }
 
-/// A verified answer that says something.
-fn learn(desk: &Desk, entry: &mut Entry, answer: Answer) {
-    let now = desk.now();
-    let good = is_good(&answer.evidence);
-    desk.save_evidence(entry, answer.evidence, answer.der);
-    desk.note_bad(entry, now);
-    desk.tell(entry, vec![], vec![Count::OcspQuery]);
-    let bad = entry.is_bad(now);
+/// There is proof: nothing is left of earlier failures.
+pub fn settle_news(desk: &Desk, entry: &mut Entry) {
+    let bad = entry.is_bad(desk.now());
     desk.publish(entry, |news| {
         news.next_check = None;
         news.check_failures = 0;
         news.working = None;
-        if news.issue_failures == 0 {
+        if news.issue_failures == 0 && news.crl_failures == 0 {
             news.last_error = None;
         }
-        if good && !bad {
+        if !bad {
             news.bad_since = None; // a hold was lifted
         }
     });
-    desk.announce_changes();
-}
-
-/// An unknown is stored where nothing better is: the status tells it. It proves nothing.
-fn unknown(url: &str, answer: Answer, desk: &Desk, index: usize) -> NoAnswer {
-    let mut entry = desk.entry(index);
-    let serial = answer.evidence.serial.clone();
-    desk.save_evidence(&mut entry, answer.evidence, answer.der);
-    NoAnswer {
-        cause: format!("\"{url}\" does not know certificate serial={serial}"),
-        retry_after: None,
-    }
 }
 
 /// There is no proof: says so, and when it is tried again.
@@ -305,13 +366,4 @@ pub fn fail(desk: &Desk, entry: &mut Entry, failure: &NoAnswer, counts: Vec<Coun
         news.last_error = Some(brief(&failure.cause));
         news.working = None;
     });
-}
-
-/// Both causes, and the longer wish.
-fn worst(first: Option<NoAnswer>, second: NoAnswer) -> NoAnswer {
-    let Some(first) = first else { return second };
-    NoAnswer {
-        cause: format!("{}; {}", first.cause, second.cause),
-        retry_after: first.retry_after.max(second.retry_after),
-    }
 }

@@ -12,12 +12,14 @@ use super::host::{Count, Host, News, Plan, Update};
 use super::job::{End, Job, Next};
 use super::ports::Ports;
 use super::schedule::Why;
-use super::source::Source;
+use super::subject::{Subject, subjects};
 use crate::clock::{SKEW, Time};
 use crate::evidence::{Evidence, Status};
+use crate::facts::{Fingerprint, Serial};
 use crate::keystore::{Keystore, KeystoreError};
 use crate::policy::{self, Asker, Badness, Decision};
 use crate::report::{Event, What, printable};
+use crate::staple::Staple;
 
 pub struct Desk {
     pub plan: Plan,
@@ -67,6 +69,14 @@ impl Desk {
         let mut board = self.board();
         if index < self.entries.len() && board.demand(index, now) {
             board.begin((index, Lane::Check), Job::check(index, now), None);
+            self.work.notify_one();
+        }
+    }
+
+    /// Looks at the entry's CRLs, unless that is under way; `since`: handshakes wait since then.
+    pub fn begin_crl(&self, index: usize, since: Option<Time>) {
+        let job = Job::crl(index, since);
+        if self.board().begin((index, Lane::Crl), job, None) {
             self.work.notify_one();
         }
     }
@@ -138,13 +148,24 @@ impl Desk {
         };
         if replaced {
             entry.bundle = loaded.map(Arc::new);
+            entry.subjects = self.subjects(entry);
             if entry.bundle.is_ok() && !entry.is_unwanted() {
                 entry.unwanted = None; // the wish is granted, also for what may be broken later
             }
         }
-        entry.has_source = self.source(entry).is_some();
+        let stapled = entry.staple.clone();
+        if let Ok(Some(der)) = self.keystore.ocsp_answer(&name) {
+            self.note_staple(entry, &der);
+        }
+        for (_, der) in entry.unsaved.clone() {
+            der.iter().for_each(|der| self.note_staple(entry, der));
+        }
         let news = self.host.news(entry.index);
-        let changed = first || replaced || entry.evidence != evidence || entry.news != news;
+        let changed = first
+            || replaced
+            || entry.evidence != evidence
+            || entry.staple != stapled
+            || entry.news != news;
         entry.news = news;
         let now = self.now();
         if replaced {
@@ -169,6 +190,9 @@ impl Desk {
                 }
                 (news.next_check, news.check_failures) = (None, 0);
             }
+            if news.crl_failures > 0 && (stored_at.is_none() || news.noted_at < stored_at) {
+                (news.next_crl, news.crl_failures) = (None, 0);
+            }
         });
         let why = entry.why_replace(now);
         if why.as_ref().is_some_and(Why::is_bad) {
@@ -185,16 +209,49 @@ impl Desk {
         });
     }
 
-    /// Whom to ask about the entry's certificate.
-    pub fn source(&self, entry: &Entry) -> Option<Source> {
-        let bundle = entry.bundle.as_ref().ok()?;
-        Source::of(&self.plan, &entry.settings, bundle.meta.ca.as_deref(), &bundle.facts)
+    /// The certificates of the entry's chain that are checked.
+    fn subjects(&self, entry: &Entry) -> Vec<Arc<Subject>> {
+        let Ok(bundle) = &entry.bundle else { return Vec::new() };
+        let (ca, chain) = (bundle.meta.ca.as_deref(), &bundle.chain);
+        subjects(&self.plan, &entry.settings, ca, chain, &bundle.facts)
     }
 
-    /// Stores an answer, and keeps it in memory whatever becomes of that.
-    pub fn save_evidence(&self, entry: &mut Entry, evidence: Evidence, der: Vec<u8>) {
+    /// Further certificates of ours that its issuer issued: an answer may tell of several.
+    pub fn siblings(&self, subject: &Subject) -> Vec<(Serial, Fingerprint)> {
+        let is_sibling = |s: &&Arc<Subject>| {
+            s.issuer == subject.issuer && s.facts.fingerprint != subject.facts.fingerprint
+        };
+        let named = |s: &Arc<Subject>| (s.facts.serial.clone(), s.facts.fingerprint.clone());
+        let of_entry = |index| {
+            let entry = self.entry(index);
+            entry.subjects.iter().filter(is_sibling).map(named).collect::<Vec<_>>()
+        };
+        (0..self.entries.len()).flat_map(of_entry).collect()
+    }
+
+    /// An answer about a certificate that others have too, or that is theirs: they need not ask.
+    pub fn spread(&self, from: usize, evidence: &Evidence) {
+        for index in (0..self.entries.len()).filter(|index| *index != from) {
+            let mut entry = self.entry(index);
+            let is_theirs =
+                entry.subjects.iter().any(|s| s.facts.fingerprint == evidence.certificate);
+            let is_known = entry
+                .known(&evidence.certificate)
+                .any(|e| e.source == evidence.source && e.checked_at >= evidence.checked_at);
+            if is_theirs && !is_known {
+                self.save_evidence(&mut entry, evidence.clone(), None);
+                self.note_bad(&mut entry, self.now());
+                self.tell(&entry, vec![], vec![]);
+            }
+        }
+    }
+
+    /// Stores an answer, and keeps it in memory whatever becomes of that. `der`: what can be
+    /// stapled.
+    pub fn save_evidence(&self, entry: &mut Entry, evidence: Evidence, der: Option<Vec<u8>>) {
+        der.iter().for_each(|der| self.note_staple(entry, der));
         let (name, now) = (&entry.settings.name, self.now());
-        match self.keystore.merge_evidence(name, evidence.clone(), Some(&der), now) {
+        match self.keystore.merge_evidence(name, evidence.clone(), der.as_deref(), now) {
             Ok(all) => entry.evidence = all,
             Err(_) => {
                 entry.absorb(evidence.clone(), now);
@@ -203,13 +260,33 @@ impl Desk {
         }
     }
 
+    /// Takes an OCSP answer as the staple, if it is one for the entry's certificate and no older
+    /// than what there is.
+    fn note_staple(&self, entry: &mut Entry, der: &[u8]) {
+        let Some(leaf) = entry.subjects.first() else { return };
+        let (facts, now) = (&leaf.facts, self.now());
+        let is_kept =
+            |kept: &Arc<Staple>| *kept.certificate() == facts.fingerprint && kept.der() == der;
+        if entry.staple.as_ref().is_some_and(is_kept) {
+            return; // known, which spares the signature
+        }
+        let issuer = leaf.issuer.as_deref();
+        let staple =
+            issuer.and_then(|issuer| Staple::read(der, &leaf.certificate, facts, issuer, now));
+        let Some(staple) = staple else { return };
+        let stays = |kept: &Arc<Staple>| kept.is_current(now) && kept.is_newer(&staple);
+        if !entry.staple.as_ref().is_some_and(stays) {
+            entry.staple = Some(Arc::new(staple));
+        }
+    }
+
     /// Changes the news of an entry for all workers; nothing is sent when nothing changes.
     pub fn publish(&self, entry: &mut Entry, mut change: impl FnMut(&mut News)) {
         let now = self.now();
         let mut change = |news: &mut News| {
-            let before = (news.next_check, news.next_issue);
+            let before = (news.next_check, news.next_crl, news.next_issue);
             change(news);
-            if (news.next_check, news.next_issue) != before {
+            if (news.next_check, news.next_crl, news.next_issue) != before {
                 news.noted_at = Some(now);
             }
         };
@@ -255,7 +332,9 @@ impl Desk {
     pub fn forget_the_future(&self, entry: &mut Entry) {
         let now = self.now();
         if entry.news.noted_at.is_some_and(|noted| noted > now + SKEW) {
-            self.publish(entry, |news| (news.next_check, news.next_issue) = (None, None));
+            self.publish(entry, |news| {
+                (news.next_check, news.next_crl, news.next_issue) = (None, None, None);
+            });
         }
     }
 
@@ -295,10 +374,10 @@ impl Desk {
             let cause = "the last one had hardly any life left when it came".into();
             self.tell(entry, vec![What::IssueFailed { cause, retry: rest.since(now) }], vec![]);
         }
-        if let (true, Badness::Revoked(reason)) = (first, badness) {
-            let own = entry.fingerprint();
-            let answer =
-                entry.evidence.iter().find(|e| Some(&e.certificate) == own && e.is_revoked());
+        if let (true, Badness::Revoked(reason) | Badness::IssuerRevoked(reason)) = (first, badness)
+        {
+            let mut chain = entry.subjects.iter().map(|s| &s.facts.fingerprint);
+            let answer = chain.find_map(|c| entry.known(c).find(|e| e.is_revoked()));
             if let Some(answer) = answer {
                 let (serial, source) = (answer.serial.clone(), answer.responder.clone());
                 self.tell(entry, vec![What::Revoked { serial, reason: *reason, source }], vec![]);
@@ -321,6 +400,12 @@ impl Desk {
         board.end(key);
         let since = board.demanded(index);
         let settled = match (lane, &end) {
+            (Lane::Crl, End::HandOver) => {
+                board.begin((index, Lane::Replace), Job::replace(index, now), None);
+                false
+            }
+            // Who waits for it is a check, which looks by itself.
+            (Lane::Crl, _) => false,
             (Lane::Check, End::HandOver) => {
                 let begun = board.begin((index, Lane::Replace), Job::replace(index, now), None);
                 // Closed: nothing goes on, and nobody is left who waits.

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use super::host::{News, View};
 use super::schedule::{self, Why};
+use super::subject::Subject;
 use crate::bundle::{Bundle, Defect};
 use crate::clock::Time;
-use crate::evidence::{Evidence, Status};
+use crate::evidence::Evidence;
 use crate::facts::{Fingerprint, Serial};
-use crate::policy::{self, Asker, Decision, Standing};
+use crate::policy::{self, Asker, Decision, Link, Standing};
 use crate::settings::EntrySettings;
+use crate::staple::Staple;
 
 pub struct Entry {
     pub index: usize,
@@ -24,8 +26,11 @@ pub struct Entry {
     /// All that the keystore has, also about earlier certificates.
     pub evidence: Vec<Evidence>,
     /// Verified, but not stored yet because the keystore failed; one a certificate and source.
-    pub unsaved: Vec<(Evidence, Vec<u8>)>,
-    pub has_source: bool,
+    pub unsaved: Vec<(Evidence, Option<Vec<u8>>)>,
+    /// The certificates of the chain that are checked, leaf first.
+    pub subjects: Vec<Arc<Subject>>,
+    /// The newest good answer about some certificate of this entry, as it can be stapled.
+    pub staple: Option<Arc<Staple>>,
     pub news: News,
     /// Until when each CA wants to be left alone (Retry-After), by its place in the plan.
     pub rests: Vec<(usize, Time)>,
@@ -49,7 +54,8 @@ impl Entry {
             bundle: Err(Defect::Missing),
             evidence: Vec::new(),
             unsaved: Vec::new(),
-            has_source: false,
+            subjects: Vec::new(),
+            staple: None,
             news: News::default(),
             rests: Vec::new(),
             heard_of: None,
@@ -65,8 +71,8 @@ impl Entry {
     pub fn view(&self) -> View {
         View {
             bundle: self.bundle.clone(),
-            evidence: self.own_evidence(),
-            has_source: self.has_source,
+            links: self.links(),
+            staple: self.own_staple(),
             news: self.news.clone(),
             last_revoked: self.last_revoked(),
         }
@@ -74,13 +80,14 @@ impl Entry {
 
     /// What is to be decided about, with the evidence of its certificate.
     pub fn with_standing<R>(&self, decide: impl FnOnce(&Standing) -> R) -> R {
-        let evidence = self.own_evidence();
+        let links = self.links();
         decide(&Standing {
             certificate: self.bundle.as_ref().map(|b| &b.facts),
-            evidence: &evidence,
-            has_source: self.has_source,
+            links: &links,
+            stapled_until: self.own_staple().map(|staple| staple.until()),
             stored_at: self.bundle.as_ref().ok().and_then(|b| b.meta.stored_at),
             next_check: self.news.next_check,
+            next_crl: self.news.next_crl,
             next_issue: self.news.next_issue,
         })
     }
@@ -113,9 +120,14 @@ impl Entry {
         Some(schedule::renewal_at(&bundle.facts, bundle.meta.stored_at, &self.settings))
     }
 
-    /// When evidence is to be asked for though no handshake waits.
+    /// When responders are to be asked though no handshake waits.
     pub fn check_at(&self, now: Time) -> Option<Time> {
         self.with_standing(|s| schedule::check_at(now, s, &self.settings))
+    }
+
+    /// When CRLs are to be looked at though no handshake waits.
+    pub fn crl_at(&self, now: Time) -> Option<Time> {
+        self.with_standing(|s| schedule::crl_at(now, s, &self.settings))
     }
 
     pub fn is_unwanted(&self) -> bool {
@@ -146,25 +158,26 @@ impl Entry {
             && self.proven_at(now).is_none_or(|proven| proven < since)
     }
 
-    /// When the newest good answer about this certificate was asked for.
+    /// When the proof of this chain was asked for: the newest good answer about each certificate
+    /// of it, and of those the oldest; None: one has none.
     pub fn proven_at(&self, now: Time) -> Option<Time> {
-        let own = self.own_evidence();
-        own.iter()
-            .filter(|e| e.status == Status::Good && e.counts_at(now))
-            .map(|e| e.checked_at)
-            .max()
+        let links = self.links();
+        let newest = |l: &Link| l.good(now).map(|e| e.checked_at).max();
+        let asked = links.iter().filter(|l| l.has_source()).map(newest);
+        asked.min().flatten()
     }
 
     /// When the query was asked whose answer handshakes that wait since then have got: that of
     /// the newest answer if it is fresh for them, else now.
     pub fn answered_at(&self, now: Time, since: Option<Time>) -> Time {
-        let own = self.own_evidence();
         let fresh = |e: &&Evidence| {
             now < e.fresh_until(self.settings.check_interval)
                 || since.is_some_and(|t| e.checked_at >= t)
         };
-        let good = own.iter().filter(|e| e.status == Status::Good && e.counts_at(now));
-        good.filter(fresh).map(|e| e.checked_at).max().unwrap_or(now)
+        let newest = |l: &Link| l.good(now).filter(fresh).map(|e| e.checked_at).max();
+        let links = self.links();
+        let asked = links.iter().filter(|l| l.has_source()).map(newest);
+        asked.min().flatten().unwrap_or(now)
     }
 
     /// Takes in an answer that is not read back from the keystore.
@@ -180,7 +193,7 @@ impl Entry {
     }
 
     /// Keeps an answer that could not be stored, instead of another one of which it takes the place.
-    pub fn keep_unsaved(&mut self, new: Evidence, der: Vec<u8>, now: Time) {
+    pub fn keep_unsaved(&mut self, new: Evidence, der: Option<Vec<u8>>, now: Time) {
         let same = |e: &Evidence| e.certificate == new.certificate && e.source == new.source;
         let Some(i) = self.unsaved.iter().position(|(e, _)| same(e)) else {
             return self.unsaved.push((new, der));
@@ -191,9 +204,43 @@ impl Entry {
         self.unsaved.push((stands, der));
     }
 
-    fn own_evidence(&self) -> Vec<Evidence> {
-        let Some(own) = self.fingerprint() else { return Vec::new() };
-        self.evidence.iter().filter(|e| e.certificate == *own).cloned().collect()
+    /// What is known about each certificate of the chain that is checked.
+    pub fn links(&self) -> Vec<Link> {
+        let link = |subject: &Arc<Subject>| Link {
+            evidence: self.known(&subject.facts.fingerprint).cloned().collect(),
+            has_ocsp: !subject.ocsp_urls.is_empty(),
+            has_crl: !subject.crl_urls.is_empty(),
+        };
+        self.subjects.iter().map(link).collect()
+    }
+
+    /// Whether a CRL could help handshakes that wait since then.
+    pub fn lacks_crl(&self, now: Time, since: Option<Time>) -> bool {
+        let interval = self.settings.check_interval;
+        self.links().iter().any(|l| l.has_crl && !l.is_proven(now, interval, since))
+    }
+
+    pub fn has_crl(&self) -> bool {
+        self.subjects.iter().any(|subject| !subject.crl_urls.is_empty())
+    }
+
+    /// Whether anybody can be asked about the certificate itself.
+    pub fn has_source(&self) -> bool {
+        self.subjects.first().is_some_and(|leaf| leaf.has_source())
+    }
+
+    /// The answers about one certificate.
+    pub fn known(&self, certificate: &Fingerprint) -> impl Iterator<Item = &Evidence> {
+        self.evidence.iter().filter(move |e| e.certificate == *certificate)
+    }
+
+    /// Never one about another certificate, nor beside a revocation: on its way to us the good
+    /// answer may have been the slower one.
+    fn own_staple(&self) -> Option<Arc<Staple>> {
+        let staple = self.staple.as_ref()?;
+        let is_own = Some(staple.certificate()) == self.fingerprint();
+        let revoked = || self.known(staple.certificate()).any(Evidence::is_revoked);
+        (is_own && !revoked()).then(|| Arc::clone(staple))
     }
 
     fn last_revoked(&self) -> Option<Serial> {

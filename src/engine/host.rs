@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::bundle::{Bundle, Defect, Replaced};
 use crate::ca::ChallengeAnswer;
 use crate::clock::Time;
-use crate::evidence::Evidence;
 use crate::facts::Serial;
-use crate::policy::Standing;
+use crate::policy::{Link, Standing};
 use crate::report::Event;
 use crate::settings::{CaSettings, EntrySettings};
+use crate::staple::Staple;
 
 /// What the engine works for: fixed for the life of a worker.
 pub struct Plan {
@@ -83,6 +83,9 @@ pub struct News {
     /// After a failed check: when the next one is due; None: none failed.
     pub next_check: Option<Time>,
     pub check_failures: u32,
+    /// After a CRL that could not be had: when it is fetched again; None: none failed.
+    pub next_crl: Option<Time>,
+    pub crl_failures: u32,
     /// After a failed issuance: when the next one is due; None: none failed.
     pub next_issue: Option<Time>,
     pub issue_failures: u32,
@@ -114,9 +117,10 @@ pub enum Working {
 #[derive(Clone)]
 pub struct View {
     pub bundle: Result<Arc<Bundle>, Defect>,
-    /// About this bundle's leaf.
-    pub evidence: Vec<Evidence>,
-    pub has_source: bool,
+    /// The certificates of the bundle's chain that are checked, leaf first.
+    pub links: Vec<Link>,
+    /// About this bundle's leaf; it may have run out since.
+    pub staple: Option<Arc<Staple>>,
     pub news: News,
     /// Serial of the last certificate of this entry that was revoked: names the session context.
     pub last_revoked: Option<Serial>,
@@ -126,10 +130,11 @@ impl View {
     pub fn standing(&self) -> Standing<'_> {
         Standing {
             certificate: self.bundle.as_ref().map(|b| &b.facts),
-            evidence: &self.evidence,
-            has_source: self.has_source,
+            links: &self.links,
+            stapled_until: self.staple.as_ref().map(|staple| staple.until()),
             stored_at: self.bundle.as_ref().ok().and_then(|b| b.meta.stored_at),
             next_check: self.news.next_check,
+            next_crl: self.news.next_crl,
             next_issue: self.news.next_issue,
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::board::{Key, Lane};
 use super::check::{self, CheckJob};
+use super::crl::{self, CrlJob};
 use super::desk::Desk;
 use super::host::Host;
 use super::ports::NoAnswer;
@@ -14,6 +15,7 @@ use crate::clock::Time;
 
 pub enum Job {
     Check(Box<CheckJob>),
+    Crl(Box<CrlJob>),
     Replace(Box<ReplaceJob>),
 }
 
@@ -41,12 +43,18 @@ impl Job {
     pub fn new((index, lane): Key, now: Time) -> Job {
         match lane {
             Lane::Check => Job::check(index, now),
+            Lane::Crl => Job::crl(index, None),
             Lane::Replace => Job::replace(index, now),
         }
     }
 
     pub fn check(index: usize, now: Time) -> Job {
         Job::Check(Box::new(CheckJob::new(index, now)))
+    }
+
+    /// `since`: handshakes wait since then.
+    pub fn crl(index: usize, since: Option<Time>) -> Job {
+        Job::Crl(Box::new(CrlJob::new(index, since)))
     }
 
     pub fn replace(index: usize, now: Time) -> Job {
@@ -58,6 +66,10 @@ impl Job {
             Job::Check(mut job) => {
                 let next = job.step(desk);
                 (Job::Check(job), next)
+            }
+            Job::Crl(mut job) => {
+                let next = job.step(desk);
+                (Job::Crl(job), next)
             }
             Job::Replace(mut job) => {
                 let next = job.step(desk);
@@ -75,6 +87,9 @@ impl Job {
                 let failure = NoAnswer { cause: cause.into(), retry_after: None };
                 check::fail(desk, &mut entry, &failure, vec![]);
             }
+            Lane::Crl => {
+                crl::fail(desk, &mut entry, &NoAnswer { cause: cause.into(), retry_after: None });
+            }
             Lane::Replace => {
                 replace::give_up(desk, &mut entry, cause);
             }
@@ -85,6 +100,7 @@ impl Job {
     pub fn host(&self, desk: &Desk) -> Option<String> {
         match self {
             Job::Check(job) => job.host(),
+            Job::Crl(job) => job.host(),
             Job::Replace(job) => job.host(desk),
         }
     }

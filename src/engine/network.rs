@@ -4,18 +4,21 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+use openssl::x509::X509;
+
 use super::Engine;
 use super::desk::Desk;
 use super::host::{Host, Plan};
-use super::ports::{Answer, Inquiry, NoAnswer, Ports, Responders};
+use super::ports::{Answer, Inquiry, Listing, NoAnswer, Ports, Responders};
 use crate::ca::acme::{AccountStore, AcmeCa, Change, StoredAccount};
 use crate::ca::{Ca, ChallengeAnswer, Challenges, IssueError};
-use crate::clock::{Clock, SystemClock};
-use crate::evidence::ocsp;
+use crate::clock::{Clock, SystemClock, Time};
+use crate::evidence::crl::{self, Crls};
+use crate::evidence::ocsp::{self, RequestSigner};
 use crate::http::Http;
 use crate::http::network::NetworkHttp;
 use crate::keystore::{Keystore, KeystoreError};
-use crate::settings::{EvidenceSettings, Secret};
+use crate::settings::{CaSettings, EvidenceSettings, Nonce, Secret};
 
 impl Engine {
     /// An engine with the real ports. Starts nothing yet. A keystore that is out of reach (a
@@ -40,11 +43,19 @@ impl Engine {
             cas.push(Arc::new(AcmeCa::new(settings.clone(), way, time, store, window)));
             ways.push(http);
         }
-        let evidence = plan.cas.iter().map(|ca| ca.evidence.clone()).collect();
-        let responders = Arc::new(Network { ways, evidence, clock: Arc::clone(&clock) });
+        let trust = |ca: &CaSettings| {
+            Trust::of(&ca.evidence).map_err(|cause| format!("\"{}\": {cause}", ca.name))
+        };
+        let leaves = plan.cas.iter().map(trust).collect::<Result<_, _>>()?;
+        let crls = Arc::new(Lists {
+            ways: ways.clone(),
+            crls: Crls::new(keystore.clone()),
+            clock: Arc::clone(&clock),
+        });
+        let responders = Arc::new(Network { ways, leaves, clock: Arc::clone(&clock) });
         // Keyed anew in each process.
         let seed = RandomState::new().hash_one(0);
-        let ports = Ports { clock, cas, responders, seed };
+        let ports = Ports { clock, cas, responders, crls, seed };
         Ok(Engine::of(Desk::new(plan, host, ports, keystore)))
     }
 }
@@ -52,23 +63,78 @@ impl Engine {
 /// OCSP, by the way to the network of the CA in question.
 struct Network {
     ways: Vec<Arc<dyn Http>>,
-    evidence: Vec<EvidenceSettings>,
+    /// By CA, as the ways.
+    leaves: Vec<Trust>,
     clock: Arc<dyn Clock>,
+}
+
+/// How responders are asked, and who else is believed; parsed once. The default is for
+/// intermediates.
+#[derive(Default)]
+struct Trust {
+    nonce: Nonce,
+    extra_signer: Option<X509>,
+    request_signer: Option<RequestSigner>,
+}
+
+impl Trust {
+    fn of(settings: &EvidenceSettings) -> Result<Trust, String> {
+        let certificate = settings.ocsp_certificate.as_deref();
+        let signer = settings.ocsp_signer.as_ref();
+        let signer = signer.map(|s| RequestSigner::from_pem(&s.certificate, s.key.bytes()));
+        Ok(Trust {
+            nonce: settings.ocsp_nonce,
+            extra_signer: certificate.map(X509::from_pem).transpose().map_err(|e| e.to_string())?,
+            request_signer: signer.transpose().map_err(|e| e.to_string())?,
+        })
+    }
 }
 
 impl Responders for Network {
     fn ask(&self, inquiry: &Inquiry) -> Result<Answer, NoAnswer> {
+        let usual = Trust::default();
+        let trust = if inquiry.is_leaf { &self.leaves[inquiry.ca] } else { &usual };
         let query = ocsp::Query {
             certificate: inquiry.certificate,
             facts: inquiry.facts,
             issuer: inquiry.issuer,
             url: inquiry.url,
-            nonce: self.evidence[inquiry.ca].ocsp_nonce,
-            extra_signer: None,
+            nonce: trust.nonce,
+            extra_signer: trust.extra_signer.as_deref(),
+            request_signer: trust.request_signer.as_ref(),
+            siblings: inquiry.siblings,
             timeout: inquiry.timeout,
         };
         match ocsp::ask(self.ways[inquiry.ca].as_ref(), self.clock.as_ref(), &query) {
-            Ok(answer) => Ok(Answer { evidence: answer.evidence, der: answer.der }),
+            Ok(ocsp::Answer { evidence, others, der }) => Ok(Answer { evidence, others, der }),
+            Err(error) => {
+                Err(NoAnswer { cause: error.to_string(), retry_after: error.retry_after() })
+            }
+        }
+    }
+}
+
+/// CRLs, by the same way.
+struct Lists {
+    ways: Vec<Arc<dyn Http>>,
+    crls: Crls,
+    clock: Arc<dyn Clock>,
+}
+
+impl super::ports::Crls for Lists {
+    fn look_up(&self, inquiry: &Inquiry, asked_since: Time) -> Result<Option<Listing>, NoAnswer> {
+        let query = crl::Query {
+            facts: inquiry.facts,
+            is_ca: !inquiry.is_leaf,
+            issuer: inquiry.issuer,
+            url: inquiry.url,
+            asked_since,
+            timeout: inquiry.timeout,
+        };
+        let way = self.ways[inquiry.ca].as_ref();
+        match self.crls.look_up(way, self.clock.as_ref(), &query) {
+            Ok(crl::Found::Answer { evidence, fetched }) => Ok(Some(Listing { evidence, fetched })),
+            Ok(crl::Found::Busy) => Ok(None),
             Err(error) => {
                 Err(NoAnswer { cause: error.to_string(), retry_after: error.retry_after() })
             }
@@ -137,3 +203,84 @@ fn storage(error: KeystoreError) -> IssueError {
 
 /// The holder may be talking to the CA.
 const LOCK_PATIENCE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use openssl::ocsp::OcspRequest;
+
+    use super::*;
+    use crate::clock::FakeClock;
+    use crate::facts::CertFacts;
+    use crate::fixture::ocsp::{Reply, Single};
+    use crate::fixture::{Identity, NOW, Spec, root};
+    use crate::http::{HttpError, Request, Response};
+    use crate::settings::Signer;
+
+    /// Answers always the same; remembers what was asked.
+    struct Deaf(Vec<u8>, Mutex<Vec<Vec<u8>>>);
+
+    impl Http for Deaf {
+        fn send(&self, request: &Request) -> Result<Response, HttpError> {
+            self.1.lock().unwrap().push(request.body.clone());
+            Ok(Response { status: 200, body: self.0.clone(), ..Response::default() })
+        }
+    }
+
+    fn settings(pinned: &Identity, requestor: &Identity) -> EvidenceSettings {
+        let key = requestor.key.private_key_to_pem_pkcs8().unwrap();
+        EvidenceSettings {
+            ocsp_certificate: Some(pinned.pem()),
+            ocsp_signer: Some(Signer { certificate: requestor.pem(), key: Secret::new(key) }),
+            ocsp_nonce: Nonce::Off,
+            ..EvidenceSettings::default()
+        }
+    }
+
+    /// Who answers is the signer that only the settings of the second CA name.
+    #[test]
+    fn evidence_settings_are_for_leaves_of_their_ca() {
+        let (ca, pinned, requestor) = (root("CA"), root("Pinned"), root("Requestor"));
+        let leaf = ca.issue(Spec::default());
+        let facts = CertFacts::from_der(&leaf.der()).unwrap();
+        let reply = Reply::new(&pinned, Single::good(&leaf.cert, &ca.cert)).der();
+        let http = Arc::new(Deaf(reply, Mutex::default()));
+        let network = Network {
+            ways: vec![http.clone(), http.clone()],
+            leaves: vec![Trust::default(), Trust::of(&settings(&pinned, &requestor)).unwrap()],
+            clock: Arc::new(FakeClock::at(NOW)),
+        };
+        for (ca_index, is_leaf, uses_settings) in
+            [(0, true, false), (0, false, false), (1, true, true), (1, false, false)]
+        {
+            let answer = network.ask(&Inquiry {
+                certificate: &leaf.cert,
+                facts: &facts,
+                issuer: &ca.cert,
+                url: "http://ocsp.example",
+                ca: ca_index,
+                is_leaf,
+                siblings: &[],
+                timeout: Duration::from_secs(10),
+            });
+            assert_eq!(answer.is_ok(), uses_settings, "{ca_index} {is_leaf}");
+            let request = http.1.lock().unwrap().pop().unwrap();
+            assert!(OcspRequest::from_der(&request).is_ok());
+            let contains = |part: &[u8]| request.windows(part.len()).any(|w| w == part);
+            assert_eq!(contains(&requestor.der()), uses_settings, "signed");
+            assert_eq!(contains(&[0x2b, 6, 1, 5, 5, 7, 0x30, 1, 2]), !uses_settings, "nonce");
+        }
+    }
+
+    #[test]
+    fn settings_are_parsed_once_and_found_wrong_then() {
+        let (pinned, requestor) = (root("Pinned"), root("Requestor"));
+        let other = settings(&pinned, &pinned).ocsp_signer.unwrap();
+        let mut wrong = settings(&pinned, &requestor);
+        wrong.ocsp_signer = wrong.ocsp_signer.map(|s| Signer { key: other.key, ..s });
+        assert_eq!(Trust::of(&wrong).err().unwrap(), "it is not the key of the certificate");
+        wrong = EvidenceSettings { ocsp_certificate: Some(b"x".to_vec()), ..Default::default() };
+        assert!(Trust::of(&wrong).is_err());
+    }
+}

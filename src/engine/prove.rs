@@ -1,6 +1,7 @@
 //! The proof of a delivered chain, and its way into use. Nothing that failed a check here is ever
 //! served; what can't be proven yet waits in `pending`, and nothing else is issued meanwhile.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use openssl::error::ErrorStack;
@@ -8,38 +9,63 @@ use openssl::pkey::{PKey, Private};
 
 use super::attempt::Attempt;
 use super::backoff;
+use super::crl;
 use super::desk::{Desk, brief, is_good};
 use super::host::{Count, News};
 use super::job::{End, Next, patience};
 use super::ports::{Answer, Inquiry, NoAnswer};
 use super::replace::{ReplaceJob, postpone};
+use super::round::worst;
 use super::schedule::{Why, is_short_lived};
-use super::source::{Source, host_of};
+use super::subject::{Subject, host_of, subjects};
 use crate::bundle::{Meta, Replaced};
 use crate::clock::{SKEW, Time};
-use crate::evidence::Status;
 use crate::evidence::chain::{ChainError, CheckedChain, check_new_chain};
+use crate::evidence::{Evidence, Status};
 use crate::keystore::Pending;
-use crate::policy::Badness;
+use crate::policy::{Badness, Link};
 use crate::report::What;
 use crate::settings::Check;
 
-/// The question whether a new certificate is valid, under way.
+/// The question whether the certificates of a new chain are valid, under way.
 pub struct Proof {
     checked: CheckedChain,
-    source: Source,
+    subjects: Vec<Arc<Subject>>,
+    /// Which of them is asked about.
+    place: usize,
+    source: AskedSource,
+    answers: Vec<(Evidence, Option<Vec<u8>>)>,
     /// Until when it is asked again at once, from the first question on.
     until: Option<Time>,
     tries: u32,
+    failure: Option<NoAnswer>,
+}
+
+/// OCSP first: it is newer, and smaller.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum AskedSource {
+    Ocsp,
+    Crl,
 }
 
 impl Proof {
-    pub fn host(&self) -> String {
-        host_of(self.url())
+    pub fn host(&self) -> Option<String> {
+        self.url().map(host_of)
     }
 
-    fn url(&self) -> &str {
-        &self.source.urls[self.tries as usize % self.source.urls.len()]
+    fn url(&self) -> Option<&str> {
+        let subject = self.subjects.get(self.place)?;
+        let urls = match self.source {
+            AskedSource::Ocsp => &subject.ocsp_urls,
+            AskedSource::Crl => &subject.crl_urls,
+        };
+        urls.get(self.tries as usize % urls.len().max(1)).map(String::as_str)
+    }
+
+    /// The next certificate, which nothing was asked about yet.
+    fn go_on(&mut self) {
+        (self.place, self.tries, self.failure) = (self.place + 1, 0, None);
+        self.source = AskedSource::Ocsp;
     }
 }
 
@@ -64,60 +90,192 @@ impl ReplaceJob {
             }
             Err(error) => return self.reject(desk, attempt, error.to_string()),
         };
-        let source = match settings.check {
-            Check::Off => None,
-            _ => Source::of(&desk.plan, &settings, Some(&ca.name), &checked.facts),
+        let chain = &checked.chain;
+        let all = subjects(&desk.plan, &settings, Some(&ca.name), chain, &checked.facts);
+        let proof = Proof {
+            checked,
+            subjects: all,
+            place: 0,
+            source: AskedSource::Ocsp,
+            answers: Vec::new(),
+            until: None,
+            tries: 0,
+            failure: None,
         };
-        let Some(source) = source else { return self.commit(desk, attempt, &checked, Ok(None)) };
-        let proof = Proof { checked, source, until: None, tries: 0 };
         self.go_on_proving(attempt, Box::new(proof), Next::Run)
     }
 
-    /// One question about the new certificate. So soon after its issuance a responder may not
-    /// know it yet, so it is asked again.
+    /// One question about one certificate of the new chain. So soon after its issuance a
+    /// responder may not know the leaf yet, so it is asked again.
     pub(super) fn prove(
         &mut self,
         desk: &Desk,
-        mut attempt: Box<Attempt>,
+        attempt: Box<Attempt>,
         mut proof: Box<Proof>,
     ) -> Next {
-        let (now, timeout) = (desk.now(), desk.entry(self.entry).settings.timeout);
+        let now = desk.now();
+        let (settings, known) = {
+            let entry = desk.entry(self.entry);
+            let about = proof.subjects.get(proof.place).map(|s| &s.facts.fingerprint);
+            let known = about.map(|f| entry.known(f).cloned().collect()).unwrap_or_default();
+            (Arc::clone(&entry.settings), known)
+        };
+        let Some(subject) = proof.subjects.get(proof.place).cloned() else {
+            return self.commit(desk, attempt, *proof, None);
+        };
+        let known = Link {
+            evidence: known,
+            has_ocsp: !subject.ocsp_urls.is_empty(),
+            has_crl: !subject.crl_urls.is_empty(),
+        };
+        if let Some(revoked) = known.evidence.iter().find(|e| e.is_revoked()) {
+            let cause = is_revoked(&subject, revoked);
+            return self.reject(desk, attempt, cause);
+        }
+        if settings.check == Check::Off || known.is_proven(now, settings.check_interval, None) {
+            proof.go_on();
+            return self.go_on_proving(attempt, proof, Next::Run);
+        }
         let since = desk.board().demanded(self.entry);
-        let until = *proof.until.get_or_insert_with(|| patience(now, since, timeout));
-        let checked = &proof.checked;
-        let answer = desk.ports.responders.ask(&Inquiry {
-            certificate: &checked.chain[0],
-            facts: &checked.facts,
-            issuer: &checked.issuer,
-            url: proof.url(),
-            ca: proof.source.ca,
+        let until = *proof.until.get_or_insert_with(|| patience(now, since, settings.timeout));
+        let Some(issuer) = subject.issuer.clone() else {
+            let cause = "the issuer's certificate is neither in the chain nor configured".into();
+            let failure = NoAnswer { cause, retry_after: None };
+            return self.unproven(desk, attempt, *proof, failure);
+        };
+        let Some(url) = proof.url().map(str::to_owned) else {
+            return self.other_source(desk, attempt, proof, until);
+        };
+        let inquiry = Inquiry {
+            certificate: &subject.certificate,
+            facts: &subject.facts,
+            issuer: &issuer,
+            url: &url,
+            ca: subject.ca,
+            is_leaf: !subject.is_ca,
+            siblings: &[],
             timeout: until.since(now).max(SHORTEST),
-        });
+        };
+        match proof.source {
+            AskedSource::Ocsp => self.ask_responder(desk, attempt, proof, &inquiry, until),
+            AskedSource::Crl => self.look_into_crl(desk, attempt, proof, inquiry, until),
+        }
+    }
+
+    fn ask_responder(
+        &mut self,
+        desk: &Desk,
+        mut attempt: Box<Attempt>,
+        proof: Box<Proof>,
+        inquiry: &Inquiry,
+        until: Time,
+    ) -> Next {
         attempt.counts.push(Count::OcspQuery);
-        let failure = match answer {
-            Ok(answer) if is_good(&answer.evidence) => {
-                return self.commit(desk, attempt, &proof.checked, Ok(Some(answer)));
+        let answer = desk.ports.responders.ask(inquiry);
+        if answer.as_ref().map_or(true, |a| a.evidence.status == Status::Unknown) {
+            attempt.counts.push(Count::OcspError);
+        }
+        let der = |answer: &Answer| inquiry.is_leaf.then(|| answer.der.clone());
+        let answer = answer.map(|a| (der(&a), a.evidence)).map(|(der, e)| (e, der));
+        self.weigh(desk, attempt, proof, inquiry, answer, until)
+    }
+
+    fn look_into_crl(
+        &mut self,
+        desk: &Desk,
+        mut attempt: Box<Attempt>,
+        proof: Box<Proof>,
+        mut inquiry: Inquiry,
+        until: Time,
+    ) -> Next {
+        let now = desk.now();
+        let settings = Arc::clone(&desk.entry(self.entry).settings);
+        if settings.check == Check::Hard {
+            // Without proof it is of no use: what takes longer than a handshake waits is waited for.
+            inquiry.timeout = crl::LONGEST;
+        }
+        let asked_since = match settings.check_interval {
+            Duration::ZERO => attempt.begun,
+            interval => now - interval,
+        };
+        let listing = desk.ports.crls.look_up(&inquiry, asked_since);
+        if listing.as_ref().map_or(true, |l| l.as_ref().is_some_and(|l| l.fetched)) {
+            attempt.counts.push(Count::CrlFetch);
+        }
+        let answer = match listing {
+            Ok(Some(listing)) => Ok((listing.evidence, None)),
+            Ok(None) if desk.now() < until => {
+                return self.go_on_proving(attempt, proof, Next::Wait(desk.pause(50, 150)));
             }
-            Ok(answer) => match answer.evidence.status {
-                Status::Revoked { reason, .. } => {
-                    let (serial, reason) = (&checked.facts.serial, reason.as_str());
-                    let cause = format!("new certificate serial={serial} is revoked ({reason})");
-                    return self.reject(desk, attempt, cause);
+            Ok(None) => {
+                let cause = format!("crl: another worker is fetching it, source={}", inquiry.url);
+                Err(NoAnswer { cause, retry_after: None })
+            }
+            Err(failure) => Err(failure),
+        };
+        self.weigh(desk, attempt, proof, &inquiry, answer, until)
+    }
+
+    /// What an answer means for the new chain.
+    fn weigh(
+        &mut self,
+        desk: &Desk,
+        attempt: Box<Attempt>,
+        mut proof: Box<Proof>,
+        inquiry: &Inquiry,
+        answer: Result<(Evidence, Option<Vec<u8>>), NoAnswer>,
+        until: Time,
+    ) -> Next {
+        let failure = match answer {
+            Ok((evidence, der)) if is_good(&evidence) => {
+                proof.answers.push((evidence, der));
+                proof.go_on();
+                return self.go_on_proving(attempt, proof, Next::Run);
+            }
+            Ok((evidence, _)) if evidence.is_revoked() => {
+                let cause = match proof.subjects.get(proof.place) {
+                    Some(subject) => is_revoked(subject, &evidence),
+                    None => String::new(),
+                };
+                if !inquiry.is_leaf {
+                    // The next chain of this CA will have it, too.
+                    desk.save_evidence(&mut desk.entry(self.entry), evidence, None);
                 }
-                _ => NoAnswer {
-                    cause: format!("\"{}\" does not know it", proof.url()),
-                    retry_after: None,
-                },
+                return self.reject(desk, attempt, cause);
+            }
+            Ok(_) => NoAnswer {
+                cause: format!("\"{}\" does not know it", inquiry.url),
+                retry_after: None,
             },
             Err(failure) => failure,
         };
-        attempt.counts.push(Count::OcspError);
+        proof.failure = Some(worst(proof.failure.take(), failure));
+        self.other_source(desk, attempt, proof, until)
+    }
+
+    /// The source gave no proof: the other one, or all again after a while.
+    fn other_source(
+        &mut self,
+        desk: &Desk,
+        attempt: Box<Attempt>,
+        mut proof: Box<Proof>,
+        until: Time,
+    ) -> Next {
+        if proof.source == AskedSource::Ocsp {
+            proof.source = AskedSource::Crl;
+            if proof.url().is_some() {
+                return self.go_on_proving(attempt, proof, Next::Run);
+            }
+        }
+        proof.source = AskedSource::Ocsp;
+        let failure = proof.failure.take();
         let delay = FIRST_DELAY * 2u32.saturating_pow(proof.tries.min(4));
         if desk.now() + delay < until {
             proof.tries += 1;
             return self.go_on_proving(attempt, proof, Next::Wait(delay));
         }
-        self.unproven(desk, attempt, &proof.checked, failure)
+        let nobody = || NoAnswer { cause: "nobody could be asked".into(), retry_after: None };
+        self.unproven(desk, attempt, *proof, failure.unwrap_or_else(nobody))
     }
 
     /// There is no proof in time: in the place of a bad certificate `soft` serves it all the same.
@@ -125,7 +283,7 @@ impl ReplaceJob {
         &mut self,
         desk: &Desk,
         attempt: Box<Attempt>,
-        checked: &CheckedChain,
+        proof: Proof,
         failure: NoAnswer,
     ) -> Next {
         let now = desk.now();
@@ -136,28 +294,29 @@ impl ReplaceJob {
         let wanted = why.is_bad() || (why == Why::Names && demanded);
         if wanted && entry.settings.check == Check::Soft {
             drop(entry);
-            return self.commit(desk, attempt, checked, Err(failure));
+            return self.commit(desk, attempt, proof, Some(failure));
         }
         let failures = entry.news.issue_failures.saturating_add(1);
         let interval = entry.settings.check_interval;
         // Nothing can be served until there is proof: a wish for a long rest can't be granted.
         let wish = failure.retry_after.map(|w| if why.is_bad() { w.min(LONGEST_REST) } else { w });
         let wait = backoff::check(failures, interval, wish, desk.share());
-        let (serial, ca) = (&checked.facts.serial, &desk.plan.cas[attempt.ca].name);
+        let (serial, ca) = (&proof.checked.facts.serial, &desk.plan.cas[attempt.ca].name);
         let cause = format!("\"{ca}\": no proof for serial={serial} yet: {}", failure.cause);
         let counts = attempt.counts.clone();
         drop(attempt); // the lock; the chain stays in `pending`
         postpone(desk, &mut entry, &cause, now + wait, counts)
     }
 
-    /// Stores the new certificate and lets it be served. `proof`: None if nobody can be asked.
+    /// Stores the new certificate and lets it be served. `failure`: why it is not proven.
     fn commit(
         &mut self,
         desk: &Desk,
         attempt: Box<Attempt>,
-        checked: &CheckedChain,
-        proof: Result<Option<Answer>, NoAnswer>,
+        proof: Proof,
+        failure: Option<NoAnswer>,
     ) -> Next {
+        let Proof { checked, answers, .. } = proof;
         let now = desk.now();
         let ca = desk.plan.cas[attempt.ca].name.clone();
         let Some(pending) = &attempt.pending else {
@@ -188,17 +347,12 @@ impl ReplaceJob {
             replaced: replaced.clone(),
             short_lived,
         };
-        let asked = proof.as_ref().ok().and_then(|a| a.as_ref()).map(|a| a.evidence.checked_at);
+        let asked = answers.iter().map(|(e, _)| e.checked_at).min().filter(|_| failure.is_none());
         // The proof first: another worker that sees the certificate sees it, too.
-        let failure = match proof {
-            Ok(Some(answer)) => {
-                desk.save_evidence(&mut entry, answer.evidence, answer.der);
-                None
-            }
-            Ok(None) => None,
-            Err(failure) => Some(failure),
-        };
-        let stored = pem(checked).map_err(|e| e.to_string()).and_then(|pem| {
+        for (evidence, der) in answers {
+            desk.save_evidence(&mut entry, evidence, der);
+        }
+        let stored = pem(&checked).map_err(|e| e.to_string()).and_then(|pem| {
             let stored = desk.keystore.commit(&attempt.lock, &pem, &pending.key_pem, &meta);
             stored.map_err(|e| e.to_string())
         });
@@ -227,7 +381,9 @@ impl ReplaceJob {
         let mut counts = attempt.counts.clone();
         counts.push(Count::Issued);
         match &why {
-            Why::Bad(Badness::Revoked(_)) => counts.push(Count::ReplacedRevoked),
+            Why::Bad(Badness::Revoked(_) | Badness::IssuerRevoked(_)) => {
+                counts.push(Count::ReplacedRevoked)
+            }
             Why::Bad(Badness::Expired) => counts.push(Count::ReplacedExpired),
             _ => {}
         }
@@ -236,6 +392,11 @@ impl ReplaceJob {
             Why::Bad(Badness::Missing) => What::Issued { serial: new, ca },
             _ => What::Replaced { old: attempt.old.clone(), new, ca, after },
         }];
+        if entry.settings.must_staple && !checked.facts.must_staple {
+            let (serial, ca) =
+                (checked.facts.serial.clone(), desk.plan.cas[attempt.ca].name.clone());
+            events.push(What::NoMustStaple { serial, ca });
+        }
         if let (Some(failure), Some(retry)) = (failure, next_check) {
             events.push(What::CheckFailed { cause: failure.cause, retry });
         }
@@ -244,6 +405,13 @@ impl ReplaceJob {
         desk.announce_changes();
         Next::Done(asked.map_or(End::Idle { since: None }, End::Asked))
     }
+}
+
+fn is_revoked(subject: &Subject, evidence: &Evidence) -> String {
+    let Status::Revoked { reason, .. } = evidence.status else { return String::new() };
+    let which = if subject.is_ca { "its issuer" } else { "new" };
+    let (serial, reason) = (&subject.facts.serial, reason.as_str());
+    format!("{which} certificate serial={serial} is revoked ({reason})")
 }
 
 fn delivered(pending: &Pending) -> Option<(Vec<u8>, PKey<Private>)> {

@@ -39,7 +39,7 @@ impl ReplaceJob {
         match &self.state {
             State::Begin => None,
             State::Order(attempt) => Some(desk.ports.cas[attempt.ca].host().to_owned()),
-            State::Prove(_, proof) => Some(proof.host()),
+            State::Prove(_, proof) => proof.host(),
         }
     }
 
@@ -239,7 +239,10 @@ impl ReplaceJob {
         let make = || {
             let key = new_key(settings.key)?;
             let key_pem = Secret::new(key.private_key_to_pem_pkcs8()?);
-            Ok::<_, openssl::error::ErrorStack>((csr(&key, &settings.names)?, key_pem))
+            Ok::<_, openssl::error::ErrorStack>((
+                csr(&key, &settings.names, settings.must_staple)?,
+                key_pem,
+            ))
         };
         let (csr, key_pem) = make().map_err(|e| format!("key: {e}"))?;
         let ca = desk.plan.cas[attempt.ca].name.clone();

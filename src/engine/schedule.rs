@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::backoff::{self, share_of};
 use crate::bundle::Meta;
 use crate::clock::{SKEW, Time};
-use crate::evidence::{Evidence, Status};
+use crate::evidence::{Evidence, Source};
 use crate::facts::CertFacts;
-use crate::policy::{self, Badness, Standing};
+use crate::policy::{self, Badness, Link, Standing};
 use crate::settings::{Check, EntrySettings};
 
 /// Why a certificate is to be replaced.
@@ -52,7 +52,9 @@ impl Why {
             Why::Bad(Badness::Broken(_) | Badness::KeyMismatch) => Some("broken"),
             Why::Bad(Badness::Expired) => Some("expired"),
             Why::Bad(Badness::Names) | Why::Names => Some("names"),
-            Why::Bad(Badness::Revoked(reason)) => Some(reason.as_str()),
+            Why::Bad(Badness::Revoked(reason) | Badness::IssuerRevoked(reason)) => {
+                Some(reason.as_str())
+            }
         }
     }
 }
@@ -77,26 +79,52 @@ pub fn replace_at(now: Time, standing: &Standing, settings: &EntrySettings) -> T
     }
 }
 
-/// When evidence is to be asked for; None: not without a handshake.
+/// When OCSP responders are to be asked; None: not without a handshake.
 pub fn check_at(now: Time, standing: &Standing, settings: &EntrySettings) -> Option<Time> {
-    let certificate = standing.certificate.ok()?;
+    let due = evidence_at(now, standing, settings, Source::Ocsp)?;
+    let lacks_staple = policy::lacks_staple(now, standing, settings);
+    let due = if lacks_staple { now } else { due };
+    Some(begin(standing).max(standing.next_check.unwrap_or(due)))
+}
+
+/// When CRLs are to be looked at; None: not without a handshake.
+pub fn crl_at(now: Time, standing: &Standing, settings: &EntrySettings) -> Option<Time> {
+    let due = evidence_at(now, standing, settings, Source::Crl)?;
+    Some(begin(standing).max(standing.next_crl.unwrap_or(due)))
+}
+
+/// Before that no answer changes anything.
+fn begin(standing: &Standing) -> Time {
+    standing.certificate.map_or(Time::default(), |c| c.not_before - SKEW)
+}
+
+/// When the first certificate of the chain needs an answer of this kind.
+fn evidence_at(
+    now: Time,
+    standing: &Standing,
+    settings: &EntrySettings,
+    source: Source,
+) -> Option<Time> {
     let idle = settings.check == Check::Off || settings.check_interval.is_zero();
-    if idle || !standing.has_source || policy::badness(now, standing, settings, None).is_some() {
+    if idle || policy::badness(now, standing, settings, None).is_some() {
         return None;
     }
-    let good = standing.evidence.iter().filter(|e| e.status == Status::Good && e.counts_at(now));
+    let asked = standing.links.iter().filter(|link| link.has(source));
+    asked.map(|link| refresh_at(now, link, source, settings.check_interval)).min()
+}
+
+/// When another answer of this kind about a certificate is to be asked for.
+pub fn refresh_at(now: Time, link: &Link, source: Source, interval: Duration) -> Time {
     let refresh = |e: &Evidence| {
         let share = 0.5 + 0.3 * share_of(&e.certificate.0, e.checked_at.millis());
         // An answer at its end, or even past it within the skew, has no freshness to share out.
-        let is_over = e.fresh_until(settings.check_interval) < e.checked_at + ONE_SECOND;
-        let soonest =
-            if is_over { SPACING.min(settings.check_interval / 2) } else { ONE_SECOND / 2 };
-        let at = policy::refresh_at(e, settings.check_interval, share);
+        let is_over = e.fresh_until(interval) < e.checked_at + ONE_SECOND;
+        let soonest = if is_over { SPACING.min(interval / 2) } else { ONE_SECOND / 2 };
+        let at = policy::refresh_at(e, interval, share);
         at.map(|at| at.max(e.checked_at + soonest))
     };
-    let due = standing.next_check.or_else(|| good.filter_map(refresh).max()).unwrap_or(now);
-    // Before that the answer changes nothing.
-    Some(due.max(certificate.not_before - SKEW))
+    let good = link.good(now).filter(|e| e.source == source);
+    good.filter_map(refresh).max().unwrap_or(now)
 }
 
 /// Answers that are never fresh are not asked for faster than this without a handshake.
@@ -109,7 +137,8 @@ pub fn next_action(now: Time, standing: &Standing, settings: &EntrySettings) -> 
     let replace = replace_at(now, standing, settings);
     let again = standing.next_check.filter(|next| now < *next);
     let check = check_at(now, standing, settings);
-    [again, check].into_iter().flatten().fold(replace, Time::min).max(now)
+    let crl = crl_at(now, standing, settings);
+    [again, check, crl].into_iter().flatten().fold(replace, Time::min).max(now)
 }
 
 /// When the certificate is renewed for its age: a little earlier than asked for, so that entries
@@ -163,7 +192,7 @@ pub fn first_delay(index: usize, entries: usize) -> Duration {
 mod tests {
     use super::*;
     use crate::bundle::Defect;
-    use crate::evidence::{Reason, Source};
+    use crate::evidence::{Evidence, Reason, Source, Status};
     use crate::facts::{Fingerprint, Serial};
     use crate::settings::{EntryName, KeyType, RenewBefore};
 
@@ -215,13 +244,16 @@ mod tests {
         }
     }
 
-    fn standing<'a>(facts: &'a CertFacts, evidence: &'a [Evidence]) -> Standing<'a> {
+    /// The links are leaked: tests are short.
+    fn standing<'a>(facts: &'a CertFacts, evidence: &[Evidence]) -> Standing<'a> {
+        let leaf = Link { evidence: evidence.to_vec(), has_ocsp: true, has_crl: false };
         Standing {
             certificate: Ok(facts),
-            evidence,
-            has_source: true,
+            links: Box::leak(Box::new([leaf])),
+            stapled_until: None,
             stored_at: None,
             next_check: None,
+            next_crl: None,
             next_issue: None,
         }
     }
@@ -356,7 +388,7 @@ mod tests {
         assert_eq!(check_at(now, &standing(&facts, &good), &each), None);
         let failed = Standing { next_check: Some(t(DAY + 90)), ..standing(&facts, &good) };
         assert_eq!(check_at(now, &failed, &settings), Some(t(DAY + 90)));
-        let mute = Standing { has_source: false, ..standing(&facts, &[]) };
+        let mute = Standing { links: &[], ..standing(&facts, &[]) };
         assert_eq!(check_at(now, &mute, &settings), None);
         // A certificate of the future is asked about once it may be served.
         assert_eq!(check_at(t(-DAY), &standing(&facts, &[]), &settings), Some(t(-300)));

@@ -1,8 +1,11 @@
 //! The engine as a whole, against ports that say what the test wants.
 
 mod check;
+mod crl;
+mod crls;
 mod replace;
 mod schedule;
+mod staple;
 mod threads;
 mod workers;
 mod world;

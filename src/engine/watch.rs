@@ -188,23 +188,26 @@ impl Watch {
         if now < begun {
             return Some(begun);
         }
-        let (check, replace) = (entry.check_at(now), entry.replace_at(now));
+        let (check, crl, replace) = (entry.check_at(now), entry.crl_at(now), entry.replace_at(now));
         if check.is_some_and(|due| due <= now) {
             desk.begin((index, Lane::Check), now);
+        }
+        if crl.is_some_and(|due| due <= now) {
+            desk.begin((index, Lane::Crl), now);
         }
         if replace <= now {
             desk.begin((index, Lane::Replace), now);
         }
         // What is due already is begun, and tells when it is over. The end of proof is looked at too.
         let end = entry.with_standing(|s| due_at(now, s, &entry.settings));
-        check.into_iter().chain([replace, end]).filter(|due| now < *due).min()
+        check.into_iter().chain(crl).chain([replace, end]).filter(|due| now < *due).min()
     }
 
     fn tell_no_source(&self, desk: &Desk, entry: &mut Entry) {
         let Ok(bundle) = &entry.bundle else { return };
         let facts = &bundle.facts;
         let is_told = entry.told_no_source.as_ref() == Some(&facts.fingerprint);
-        if entry.has_source || entry.settings.check == Check::Off || is_told {
+        if entry.has_source() || entry.settings.check == Check::Off || is_told {
             return;
         }
         let (serial, told) = (facts.serial.clone(), facts.fingerprint.clone());

@@ -4,9 +4,10 @@
 //! default panics at the first https request when only `native-tls-no-default` is built in), and
 //! no proxy from the environment. There are no cookies, no decompression, no retries.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use openssl::x509::X509;
 use ureq::config::Config;
@@ -20,6 +21,8 @@ use crate::report::printable;
 /// Sends requests over TCP and TLS. Connections are kept for a while and used again.
 pub struct NetworkHttp {
     config: Config,
+    /// How long a server of a download may say nothing: before its answer, and between its parts.
+    stall: Duration,
     agent: Mutex<Agent>,
 }
 
@@ -27,6 +30,8 @@ const USER_AGENT: &str = concat!("cert-autofetch/", env!("CARGO_PKG_VERSION"));
 
 /// Status line and headers together.
 const HEADER_LIMIT: usize = 32 * 1024;
+
+const STALL: Duration = Duration::from_secs(10);
 
 /// Further headers are left out.
 const HEADER_COUNT: usize = 64;
@@ -47,24 +52,48 @@ impl NetworkHttp {
             .http_status_as_error(false)
             .max_response_header_size(HEADER_LIMIT)
             .build();
-        Ok(NetworkHttp { agent: Mutex::new(config.new_agent()), config })
+        Ok(NetworkHttp { agent: Mutex::new(config.new_agent()), config, stall: STALL })
     }
 }
 
 impl Http for NetworkHttp {
     fn send(&self, request: &Request) -> Result<Response, HttpError> {
+        self.run(request, None, None)
+    }
+
+    fn download(&self, request: &Request, body: &mut dyn Write) -> Result<Response, HttpError> {
+        self.run(request, Some(self.stall), Some(body))
+    }
+}
+
+/// Where the body of an answer with status 200 goes, if not into memory.
+type Sink<'a> = Option<&'a mut dyn Write>;
+
+/// What of an exchange is not in its request.
+struct Way<'a> {
+    https: bool,
+    stall: Option<Duration>,
+    sink: Sink<'a>,
+}
+
+impl NetworkHttp {
+    fn run(
+        &self,
+        request: &Request,
+        stall: Option<Duration>,
+        sink: Sink<'_>,
+    ) -> Result<Response, HttpError> {
         let Some(target) = url::target(&request.url) else {
             return Err(HttpError::Url(printable(&request.url)));
         };
         let agent = self.agent.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let way = Way { https: target.https, stall, sink };
         // ureq panics when no thread can be started for a name lookup, for one. What a panic may
         // have left half-done is inside the agent, which is thrown away.
         catch_unwind(AssertUnwindSafe(|| match request.method {
-            Method::Get => exchange(&agent, request, target.https, http::Method::GET, ()),
-            Method::Head => exchange(&agent, request, target.https, http::Method::HEAD, ()),
-            Method::Post => {
-                exchange(&agent, request, target.https, http::Method::POST, &request.body)
-            }
+            Method::Get => exchange(&agent, request, http::Method::GET, (), way),
+            Method::Head => exchange(&agent, request, http::Method::HEAD, (), way),
+            Method::Post => exchange(&agent, request, http::Method::POST, &request.body, way),
         }))
         .unwrap_or_else(|_| {
             *self.agent.lock().unwrap_or_else(PoisonError::into_inner) = self.config.new_agent();
@@ -86,9 +115,9 @@ fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, String> {
 fn exchange(
     agent: &Agent,
     request: &Request,
-    https: bool,
     method: http::Method,
     body: impl AsSendBody,
+    way: Way<'_>,
 ) -> Result<Response, HttpError> {
     let mut builder = http::Request::builder().method(method).uri(&request.url);
     for (name, value) in &request.headers {
@@ -98,15 +127,46 @@ fn exchange(
     let ready = agent
         .configure_request(ready)
         .timeout_global(Some(request.timeout))
+        .timeout_resolve(way.stall)
+        .timeout_connect(way.stall)
+        .timeout_recv_response(way.stall)
+        .timeout_per_read(way.stall)
         .max_redirects(request.redirects)
         // A redirect must not take a request off TLS.
-        .https_only(https)
+        .https_only(way.https)
         .build();
     let mut answer = agent.run(ready).map_err(error)?;
     let headers = headers(answer.headers());
     let status = answer.status().as_u16();
-    Ok(Response { status, headers, body: read(answer.body_mut(), request.limit)? })
+    let body = match way.sink {
+        None => read(answer.body_mut(), request.limit)?,
+        Some(sink) if status == 200 => {
+            copy(answer.body_mut(), request.limit, sink)?;
+            Vec::new()
+        }
+        Some(_) => Vec::new(),
+    };
+    Ok(Response { status, headers, body })
 }
+
+/// Writes the body to `sink`, and of one that is too long as much as is allowed.
+fn copy(body: &mut Body, limit: usize, sink: &mut dyn Write) -> Result<(), HttpError> {
+    let most = u64::try_from(limit).unwrap_or(u64::MAX);
+    if body.content_length().is_some_and(|length| length > most) {
+        return Err(HttpError::TooLarge(limit));
+    }
+    let (mut reader, mut left, mut part) = (body.as_reader(), limit, vec![0; PART]);
+    loop {
+        let count = reader.read(&mut part).map_err(|e| error(e.into()))?;
+        if count == 0 {
+            return Ok(());
+        }
+        left = left.checked_sub(count).ok_or(HttpError::TooLarge(limit))?;
+        sink.write_all(&part[..count]).map_err(|e| HttpError::Write(printable(&e.to_string())))?;
+    }
+}
+
+const PART: usize = 64 * 1024;
 
 /// Reads no more than one byte over the limit.
 fn read(body: &mut Body, limit: usize) -> Result<Vec<u8>, HttpError> {
@@ -240,6 +300,84 @@ mod tests {
             assert!(matches!(got, Err(HttpError::TooLarge(100))), "{got:?}");
         }
         server.join().unwrap();
+    }
+
+    #[test]
+    fn a_download_goes_to_its_writer() {
+        let (part, over) = (vec![b'x'; 1000], vec![b'x'; 300_001]);
+        let open =
+            [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n".to_vec(), over.clone()].concat();
+        let (port, server) = server(vec![
+            answer("200 OK\r\nETag: x", &over[1..]),
+            answer("304 Not Modified", b""),
+            answer("404 No", &part),
+            answer("200 OK", &over), // told by its length
+            open,
+            answer("200 OK", &part)[..500].to_vec(),
+        ]);
+        let http = http();
+        let url = || format!("http://127.0.0.1:{port}/");
+        let download = || {
+            let mut body = Vec::new();
+            let got = http.download(&Request { limit: 300_000, ..get(url()) }, &mut body);
+            (got, body.len())
+        };
+        let (got, length) = download();
+        let got = got.unwrap();
+        assert_eq!((got.status, got.header("etag"), length), (200, Some("x"), 300_000));
+        assert!(got.body.is_empty());
+        for status in [304, 404] {
+            let (got, length) = download();
+            assert_eq!((got.unwrap().status, length), (status, 0));
+        }
+        for least in [0, 1] {
+            let (got, length) = download();
+            assert!(matches!(got, Err(HttpError::TooLarge(300_000))), "{got:?}");
+            assert!((least..=300_000).contains(&length), "{length}");
+        }
+        let (got, _) = download();
+        assert!(matches!(got, Err(HttpError::Io(_))), "cut off: {got:?}");
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn a_download_that_cannot_be_written_says_so() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+                Err(std::io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> std::io::Result<()> {
+                Ok(())
+            }
+        }
+        let (port, server) = server(vec![answer("200 OK", b"x")]);
+        let got = http().download(&get(format!("http://127.0.0.1:{port}/")), &mut Full);
+        assert!(matches!(got, Err(HttpError::Write(_))), "{got:?}");
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn a_download_that_stalls_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let serve = std::thread::spawn(move || {
+            for said in ["", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"]
+            {
+                let (stream, _) = listener.accept().unwrap();
+                head(&stream);
+                (&stream).write_all(said.as_bytes()).unwrap();
+                let _ = (&stream).read(&mut [0]); // till the client has gone
+            }
+        });
+        let http = NetworkHttp { stall: Duration::from_millis(100), ..http() };
+        let url = format!("http://127.0.0.1:{port}/");
+        let request = Request { timeout: Duration::from_secs(600), ..get(url) };
+        for _ in 0..3 {
+            let got = http.download(&request, &mut Vec::new());
+            assert!(matches!(got, Err(HttpError::Timeout)), "{got:?}");
+        }
+        serve.join().unwrap();
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use super::testing::{self, Pair, name};
@@ -15,6 +15,8 @@ use crate::ca::Order;
 use crate::clock::Time;
 
 const ROUNDS: u32 = 40;
+/// Until then it goes on if the reader has hardly seen anything.
+const MOST_ROUNDS: u32 = 1000;
 const DIR: &str = "CERT_AUTOFETCH_CRASH_TEST_DIR";
 const ENTRY: &str = "a.example";
 
@@ -24,10 +26,18 @@ fn killed_at_any_instant() {
     let (temp, keystore) = testing::keystore();
     let progress = temp.path().join("progress");
     let reading = AtomicBool::new(true);
+    let (loads, version) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
-        let reader = scope.spawn(|| read_until(&keystore, &reading));
+        let reader = scope.spawn(|| read_until(&keystore, &reading, &loads, &version));
         let until = Reading(&reading);
-        for round in 0..ROUNDS {
+        let (loads, version) = (|| loads.load(SeqCst), || version.load(SeqCst));
+        let has_seen_much = || loads() > u64::from(ROUNDS) && version() > 1;
+        for round in 0.. {
+            if round >= ROUNDS && has_seen_much() {
+                eprintln!("{round} kills, {} loads, {} versions", loads(), version());
+                break;
+            }
+            assert!(round < MOST_ROUNDS, "{} loads, {} versions", loads(), version());
             std::fs::write(&progress, "").unwrap();
             let mut child = Killed(start(&keystore));
             while std::fs::read(&progress).unwrap().is_empty() {
@@ -36,15 +46,15 @@ fn killed_at_any_instant() {
             }
             let mut random = [0; 2];
             openssl::rand::rand_bytes(&mut random).unwrap();
-            std::thread::sleep(Duration::from_micros(u16::from_ne_bytes(random).into()));
+            // Up to 65 ms; on a machine whose disk is busy a child needs longer to store anything.
+            let time = Duration::from_micros(u16::from_ne_bytes(random).into());
+            std::thread::sleep(time * (1 + round / ROUNDS));
             assert!(child.0.try_wait().unwrap().is_none(), "the child has failed");
             drop(child);
             look_at_pending(&keystore, &std::fs::read_to_string(&progress).unwrap(), round);
         }
         drop(until);
-        let (loads, version) = reader.join().unwrap();
-        assert!(loads > u64::from(ROUNDS) && version > 1, "{loads} loads, {version} versions");
-        eprintln!("{ROUNDS} kills, {loads} loads, {version} versions");
+        reader.join().unwrap();
     });
 
     // The dead left locks that are free and garbage that goes.
@@ -122,7 +132,7 @@ struct Reading<'a>(&'a AtomicBool);
 
 impl Drop for Reading<'_> {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::SeqCst);
+        self.0.store(false, SeqCst);
     }
 }
 
@@ -138,9 +148,9 @@ fn start(keystore: &Keystore) -> Child {
 }
 
 /// Loads all the time: each bundle is whole and none is older than the one before.
-fn read_until(keystore: &Keystore, reading: &AtomicBool) -> (u64, u64) {
-    let (mut loads, mut version) = (0, 0);
-    while reading.load(Ordering::SeqCst) {
+fn read_until(keystore: &Keystore, reading: &AtomicBool, loads: &AtomicU64, newest: &AtomicU64) {
+    let mut version = 0;
+    while reading.load(SeqCst) {
         match keystore.load(&name(ENTRY)).unwrap() {
             Ok(bundle) => {
                 assert!(bundle.version >= version, "{} after {version}", bundle.version);
@@ -149,13 +159,13 @@ fn read_until(keystore: &Keystore, reading: &AtomicBool) -> (u64, u64) {
                 let key = bundle.key.private_key_to_pem_pkcs8().unwrap();
                 let id = String::from_utf8(key).unwrap().lines().nth(1).unwrap().to_owned();
                 assert_eq!(bundle.meta.ca, Some(id));
-                loads += 1;
+                loads.fetch_add(1, SeqCst);
+                newest.store(version, SeqCst);
             }
             Err(Defect::Missing) if version == 0 => {}
             Err(defect) => panic!("{defect:?} after version {version}"),
         }
     }
-    (loads, version)
 }
 
 /// What save_pending() returned for is there, whatever came then.

@@ -15,6 +15,7 @@ use crate::settings::EntryName;
 pub const CERTS: &str = "certs";
 pub const ACCOUNTS: &str = "accounts";
 pub const CHALLENGES: &str = "challenges";
+pub const CRLS: &str = "crls";
 pub const CHANGES: &str = "changes";
 /// What `changes` was before its rotation.
 pub const CHANGES_OLD: &str = "changes.old";
@@ -112,6 +113,29 @@ pub fn is_presence(file: &str) -> bool {
 
 const PRESENCE: &str = "host-";
 
+/// What the names of the files about one CRL begin with. The URL comes from the network.
+pub fn crl(url: &str) -> String {
+    hashed(url)
+}
+
+/// The [`crl`] that a file in `crls` belongs to.
+pub fn crl_of(file: &str) -> Option<String> {
+    let stem = file.trim_start_matches('.').split('.').next()?;
+    is_challenge(stem).then(|| stem.to_owned())
+}
+
+pub fn crl_list(stem: &str) -> String {
+    format!("{stem}.crl")
+}
+
+pub fn crl_meta(stem: &str) -> String {
+    format!("{stem}.json")
+}
+
+pub fn crl_lock(stem: &str) -> String {
+    format!("{stem}.lock")
+}
+
 fn hashed(text: &str) -> String {
     let mut file = String::with_capacity(64);
     for byte in sha256(text.as_bytes()) {
@@ -159,6 +183,18 @@ mod tests {
         let long = "a".repeat(256);
         for bad in ["", ".", "..", "a/b", "a b", "a\0", "ä", &long] {
             assert!(ca(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn crl_files() {
+        let stem = crl("http://ca.example/../1.crl");
+        assert_ne!(stem, crl("http://ca.example/../2.crl"));
+        for file in [crl_list(&stem), crl_meta(&stem), crl_lock(&stem), temporary(&stem)] {
+            assert_eq!(crl_of(&file).as_deref(), Some(stem.as_str()), "{file}");
+        }
+        for file in ["", ".", "lock", "../x.crl"] {
+            assert_eq!(crl_of(file), None, "{file}");
         }
     }
 

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use nginx_sys::{
     NGX_LOG_EMERG, NGX_LOG_WARN, ngx_array_create, ngx_array_push, ngx_array_t, ngx_command_t,
-    ngx_conf_full_name, ngx_conf_parse, ngx_conf_t, ngx_cycle_t, ngx_http_ssl_srv_conf_t,
-    ngx_int_t, ngx_pool_t, ngx_shm_zone_t, ngx_str_t, ngx_uint_t,
+    ngx_conf_full_name, ngx_conf_parse, ngx_conf_t, ngx_cycle_t, ngx_http_core_srv_conf_t,
+    ngx_http_ssl_srv_conf_t, ngx_int_t, ngx_pool_t, ngx_shm_zone_t, ngx_str_t, ngx_uint_t,
 };
 
 use super::http::{self, Context};
+use super::overruled::{self, Overruled};
 use super::placeholder::Placeholder;
 use super::worker::Worker;
 use super::{
@@ -27,6 +28,10 @@ pub struct MainConf {
     pub raw: RawMain,
     /// http{} itself has `ssl_certificate` lines.
     inherits_certificates: bool,
+    /// http{} itself has `ssl_stapling on`.
+    pub inherits_stapling: bool,
+    /// Managed servers whose `ssl_stapling` has no effect.
+    pub overruled: Vec<Overruled>,
     pub entries: Vec<Arc<EntrySettings>>,
     pub placeholder: Option<Placeholder>,
     pub zone: Option<*mut ngx_shm_zone_t>,
@@ -46,6 +51,8 @@ pub struct SrvConf {
     raw: RawBlock,
     /// The entry whose certificate this server serves.
     pub entry: Option<usize>,
+    /// Whether it staples, if it has an entry.
+    pub staples: bool,
 }
 
 /// Puts `value` on the heap, to be dropped with the pool.
@@ -205,6 +212,7 @@ pub unsafe extern "C" fn init_main_conf(cf: *mut ngx_conf_t, _conf: *mut c_void)
             (&mut *context.ours(), &*context.our_server(), &*context.ssl())
         };
         main.inherits_certificates = has_certificates(ssl);
+        main.inherits_stapling = ssl.stapling == 1;
         or_refuse(
             cf,
             match server.raw.is_on() && main.inherits_certificates {
@@ -258,12 +266,14 @@ fn merge_server(cf: *mut ngx_conf_t, outer: &SrvConf, own: &mut SrvConf) -> Resu
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let entry = directives::entry(&own.raw, &names, main.raw.cas())
         .map_err(|e| format!("{e}{}", place(core)))?;
+    own.staples = entry.stapling;
     own.entry = Some(add_entry(main, entry).map_err(|e| format!("{e}{}", place(core)))?);
+    overruled::switch_off(main, place(core), ssl, own.staples);
     inject(cf, main, ssl)
 }
 
 /// " in FILE:LINE" of a server block: the parser stands elsewhere by now.
-fn place(core: &nginx_sys::ngx_http_core_srv_conf_t) -> String {
+fn place(core: &ngx_http_core_srv_conf_t) -> String {
     if core.file_name.is_null() {
         return String::new();
     }
@@ -302,6 +312,11 @@ fn inject(
     let key = placeholder.key.private_key_to_pem_pkcs8().map_err(failed)?;
     ssl.certificates = inline(cf, &certificate)?;
     ssl.certificate_keys = inline(cf, &key)?;
+    // What nginx compresses beforehand is the placeholder, and carries no staple.
+    #[cfg(nginx_certificate_compression)]
+    {
+        ssl.certificate_compression = 0;
+    }
     Ok(())
 }
 
@@ -345,6 +360,7 @@ fn finish(cf: *mut ngx_conf_t, main: &mut MainConf) -> Result<(), String> {
     for warning in directives::warnings(&entries, main.raw.cas()) {
         warn(cf, &warning);
     }
+    overruled::warn_of(cf, &main.overruled);
     crate::keystore::Keystore::check_place(main.raw.keystore())
         .map_err(|e| format!("keystore: {e}"))?;
     // SAFETY: valid cf.

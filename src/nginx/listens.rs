@@ -18,7 +18,7 @@ use nginx_sys::{
 
 use super::conf::MainConf;
 use super::http::{self, Context};
-use super::{conf, gate, hello};
+use super::{conf, gate, hello, staple};
 
 pub type InfoCallback = unsafe extern "C" fn(*const SSL, c_int, c_int);
 
@@ -156,6 +156,12 @@ fn entry_of(server: *mut ngx_http_core_srv_conf_t) -> Option<usize> {
     unsafe { (*Context::of_server(&*server).our_server()).entry }
 }
 
+/// Whether this server staples: of an entry's servers each may have its own word.
+fn staples(server: &ngx_http_core_srv_conf_t) -> bool {
+    // SAFETY: as in entry_of().
+    unsafe { (*Context::of_server(server).our_server()).staples }
+}
+
 fn attach(
     main: &mut MainConf,
     server: *mut ngx_http_core_srv_conf_t,
@@ -189,6 +195,9 @@ fn attach(
         if entry.is_some() {
             SSL_CTX_set_cert_cb(ctx, Some(gate::certificate_callback), address);
         }
+    }
+    if entry.is_some() && staples(server) {
+        staple::install(ctx, &raw mut *hook);
     }
     super::sessions::set_initial(&hook);
     main.listens.push(hook);

@@ -37,7 +37,7 @@ impl Oracle {
     pub fn request(&self, serial: &str) -> Request {
         let sha1 = openssl::hash::MessageDigest::sha1();
         let id = CertId::new(&self.issuer.cert, &unhex(serial), sha1);
-        Request { ids: vec![id], nonce: None, signed: false }
+        Request { ids: vec![id], nonce: None, requestor: None, signature: None }
     }
 
     /// The DER, and what it says in words.
@@ -45,6 +45,9 @@ impl Oracle {
         let bare = |code: ResultCode| (ocsp::bare(code as u8), format!("{code:?}"));
         if behaviour.result != ResultCode::Successful {
             return bare(behaviour.result);
+        }
+        if behaviour.requestor.as_ref().is_some_and(|wanted| !request.is_signed_by(wanted)) {
+            return bare(ResultCode::SigRequired);
         }
         let mut singles = Vec::new();
         for (serial, status) in &behaviour.others {
@@ -108,6 +111,7 @@ impl Oracle {
 
     fn delegate(&self, delegate: &Delegate) -> Identity {
         let mut profile = Profile::ocsp_signer();
+        profile.ocsp_nocheck = delegate.nocheck;
         if !delegate.eku {
             profile.usage = Usage::Server;
         }

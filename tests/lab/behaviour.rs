@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use openssl::x509::X509;
+
 use super::ocsp::Status;
 
 /// Everything a test can ask of the responder's answers, for all serials or for one.
@@ -21,6 +23,8 @@ pub struct Behaviour {
     pub next_update: Option<i64>,
     pub nonce: Nonce,
     pub methods: Methods,
+    /// Requests without a good signature of this certificate, in its name, get sigRequired.
+    pub requestor: Option<X509>,
     /// Further SingleResponses of the same issuer, by serial, put before what was asked for.
     pub others: Vec<(String, Status)>,
 }
@@ -84,6 +88,8 @@ pub struct Delegate {
     pub of_other_ca: bool,
     /// Its certificate is in the answer.
     pub sent: bool,
+    /// Has id-pkix-ocsp-nocheck.
+    pub nocheck: bool,
 }
 
 /// What certificate the answer is about.
@@ -124,6 +130,7 @@ impl Default for Behaviour {
             next_update: Some(3600),
             nonce: Nonce::Echo,
             methods: Methods::Both,
+            requestor: None,
             others: Vec::new(),
         }
     }
@@ -131,7 +138,7 @@ impl Default for Behaviour {
 
 impl Default for Delegate {
     fn default() -> Delegate {
-        Delegate { eku: true, expired: false, of_other_ca: false, sent: true }
+        Delegate { eku: true, expired: false, of_other_ca: false, sent: true, nocheck: false }
     }
 }
 

@@ -95,6 +95,9 @@ fn further_extensions(profile: &Profile) -> Vec<X509Extension> {
         let names = der::explicit(0, &der::explicit(0, &der::implicit(6, url.as_bytes())));
         add("2.5.29.31", &der::sequence(&[der::sequence(&[names])]));
     }
+    if profile.ocsp_nocheck {
+        add("1.3.6.1.5.5.7.48.1.5", &der::element(der::NULL, &[]));
+    }
     if profile.must_staple {
         add("1.3.6.1.5.5.7.1.24", &der::sequence(&[der::integer(&[5])]));
     }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::answering::Source;
+use super::der;
 use super::pki::{Identity, Profile, Usage};
 use super::ports::Port;
 use super::responder::Responder;
@@ -232,8 +233,11 @@ impl State {
     fn finalize(&self, request: &Request, number: usize) {
         let Some(order) = self.order(number) else { return };
         let csr = payload(request)["csr"].as_str().and_then(|t| URL_SAFE_NO_PAD.decode(t).ok());
-        let csr = X509Req::from_der(&csr.expect("CSR in base64url")).expect("CSR");
-        let mut profile = Profile { names: order.names.clone(), ..self.profile.clone() };
+        let csr = csr.expect("CSR in base64url");
+        let must_staple = asks_for_must_staple(&csr);
+        let csr = X509Req::from_der(&csr).expect("CSR");
+        let mut profile =
+            Profile { names: order.names.clone(), must_staple, ..self.profile.clone() };
         match order.lie {
             Lie::OtherName => profile.names = vec!["other.test".into()],
             Lie::Expired => (profile.not_before, profile.not_after) = (-2 * DAY, -DAY),
@@ -327,6 +331,14 @@ fn payload(request: &Request) -> Value {
     let jws: Value = serde_json::from_slice(&request.body).unwrap_or_default();
     let bytes = jws["payload"].as_str().and_then(|t| URL_SAFE_NO_PAD.decode(t).ok());
     serde_json::from_slice(&bytes.unwrap_or_default()).unwrap_or_default()
+}
+
+/// Whether the TLS feature status_request is among the extensions (RFC 7633).
+fn asks_for_must_staple(csr: &[u8]) -> bool {
+    let feature =
+        [der::oid("1.3.6.1.5.5.7.1.24"), der::octets(&der::sequence(&[der::integer(&[5])]))]
+            .concat();
+    csr.windows(feature.len()).any(|w| w == feature)
 }
 
 fn problem() -> Value {

@@ -2,10 +2,10 @@
 
 use openssl::hash::{MessageDigest, hash};
 use openssl::nid::Nid;
-use openssl::sign::Signer;
+use openssl::sign::{Signer, Verifier};
 use openssl::x509::X509Ref;
 
-use super::der::{self, Reader};
+use super::der::{self, Element, Reader};
 use super::pki::{Identity, digest_for};
 
 /// What is said about a certificate.
@@ -25,7 +25,19 @@ pub struct Request {
     pub ids: Vec<CertId>,
     /// The nonce extension's value, whole.
     pub nonce: Option<Vec<u8>>,
-    pub signed: bool,
+    /// The DER of the requestorName, a GeneralName.
+    pub requestor: Option<Vec<u8>>,
+    pub signature: Option<Signature>,
+}
+
+/// How a request is signed.
+#[derive(Clone, Debug)]
+pub struct Signature {
+    /// What it is made over.
+    pub tbs: Vec<u8>,
+    pub bits: Vec<u8>,
+    /// In DER.
+    pub certificates: Vec<Vec<u8>>,
 }
 
 /// A certificate as a request names it; the algorithm stays encoded, for the echo.
@@ -62,7 +74,11 @@ impl Request {
     pub fn parse(bytes: &[u8]) -> Option<Request> {
         let mut outer = Reader(bytes).next()?.children();
         let tbs = outer.next().filter(|e| e.tag == der::SEQUENCE)?;
-        let mut request = Request { ids: Vec::new(), nonce: None, signed: outer.next().is_some() };
+        let mut request =
+            Request { ids: Vec::new(), nonce: None, requestor: None, signature: None };
+        if let Some(signature) = outer.next() {
+            request.signature = Some(Signature::parse(tbs, signature)?);
+        }
         for part in tbs.children() {
             match part.tag {
                 der::SEQUENCE => {
@@ -70,6 +86,7 @@ impl Request {
                         request.ids.push(CertId::parse(one.children().next()?.content)?);
                     }
                 }
+                0xa1 => request.requestor = Some(part.content.to_vec()),
                 0xa2 => {
                     for extension in part.children().next()?.children() {
                         let parts: Vec<_> = extension.children().collect();
@@ -82,6 +99,37 @@ impl Request {
             }
         }
         (!request.ids.is_empty()).then_some(request)
+    }
+
+    /// Whether the owner of this certificate signed it, says so, and sent the certificate along.
+    pub fn is_signed_by(&self, wanted: &X509Ref) -> bool {
+        let Some(signature) = &self.signature else { return false };
+        let subject = wanted.subject_name().to_der().expect("DER");
+        let key = wanted.public_key().expect("public key");
+        let verifier = match key.id() {
+            openssl::pkey::Id::ED25519 => Verifier::new_without_digest(&key),
+            _ => Verifier::new(MessageDigest::sha256(), &key),
+        };
+        let good = verifier.expect("verifier").verify_oneshot(&signature.bits, &signature.tbs);
+        good.unwrap_or(false)
+            && self.requestor == Some(der::explicit(4, &subject))
+            && signature.certificates.contains(&wanted.to_der().expect("DER"))
+    }
+}
+
+impl Signature {
+    fn parse(tbs: Element, signature: Element) -> Option<Signature> {
+        let parts: Vec<_> = signature.children().next()?.children().collect();
+        let certificates = parts.get(2).and_then(|sent| sent.children().next());
+        Some(Signature {
+            tbs: tbs.whole.to_vec(),
+            bits: parts.get(1)?.content.get(1..)?.to_vec(),
+            certificates: certificates
+                .iter()
+                .flat_map(Element::children)
+                .map(|c| c.whole.to_vec())
+                .collect(),
+        })
     }
 }
 

@@ -34,6 +34,7 @@ pub struct Profile {
     pub ocsp_url: Option<String>,
     pub crl_url: Option<String>,
     pub must_staple: bool,
+    pub ocsp_nocheck: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,7 @@ impl Profile {
             ocsp_url: None,
             crl_url: None,
             must_staple: false,
+            ocsp_nocheck: false,
         }
     }
 }

@@ -168,7 +168,7 @@ impl State {
             der,
             serials,
             nonce: request.as_ref().is_some_and(|r| r.nonce.is_some()),
-            signed: request.as_ref().is_some_and(|r| r.signed),
+            signed: request.as_ref().is_some_and(|r| r.signature.is_some()),
             answer: String::new(),
         });
         if !exchange.pause(behaviour.delay) {

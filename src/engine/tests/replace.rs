@@ -620,7 +620,7 @@ fn a_renewals_back_off_does_not_hold_up_the_replacement_of_what_is_revoked() {
     world.drive(&mut [&mut worker]);
     let updates = worker.updates();
     let refuses = |u: &&crate::engine::Update| {
-        u.view.news.next_issue.is_some() && u.view.evidence.iter().any(|e| e.is_revoked())
+        u.view.news.next_issue.is_some() && u.view.links[0].evidence.iter().any(|e| e.is_revoked())
     };
     assert_eq!(updates.iter().filter(refuses).count(), 0);
     assert_eq!(world.stored(), Some(world.cas[0].serial(1)));

@@ -256,7 +256,7 @@ fn a_renewal_that_fails_does_not_end_the_wait_for_a_check() {
     let finished: Vec<_> = updates.iter().filter_map(|u| u.finished).collect();
     assert_eq!(finished.len(), 1);
     let last = updates.iter().rposition(|u| u.finished.is_some()).unwrap();
-    assert!(!updates[last].view.evidence.is_empty(), "not before the answer");
+    assert!(!updates[last].view.links[0].evidence.is_empty(), "not before the answer");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use openssl::pkey::PKey;
 use openssl::x509::X509Req;
 use serde_json::json;
 
+use super::crls::FakeCrls;
 use crate::bundle::Meta;
 use crate::ca::{Ca, ChallengeAnswer, IssueError, Order, Progress};
 use crate::clock::{Clock, FakeClock, Time};
@@ -20,7 +21,8 @@ use crate::engine::{
 };
 use crate::evidence::{Evidence, Reason, Source, Status};
 use crate::facts::Serial;
-use crate::fixture::{self, DAY, Identity, NOW, Spec};
+use crate::fixture::ocsp::{CertStatus, Reply, Single};
+use crate::fixture::{self, DAY, Identity, NOW, Spec, der};
 use crate::keystore::Keystore;
 use crate::report::What;
 use crate::settings::{
@@ -33,6 +35,7 @@ pub struct World {
     pub clock: Arc<FakeClock>,
     pub zone: Arc<Zone>,
     pub responder: Arc<FakeResponder>,
+    pub crls: Arc<FakeCrls>,
     pub cas: Vec<Arc<FakeCa>>,
     pub ca_settings: Vec<CaSettings>,
     pub settings: EntrySettings,
@@ -51,7 +54,8 @@ impl World {
         let ca = |name: &str| FakeCa::new(name, keystore.clone(), Arc::clone(&clock));
         let cas = vec![ca("one"), ca("two")];
         World {
-            responder: Arc::new(FakeResponder::new(Arc::clone(&clock))),
+            responder: Arc::new(FakeResponder::new(Arc::clone(&clock), &cas)),
+            crls: Arc::new(FakeCrls::new(Arc::clone(&clock))),
             zone: Arc::default(),
             ca_settings: cas.iter().map(|ca| ca_settings(ca)).collect(),
             settings: EntrySettings {
@@ -70,6 +74,28 @@ impl World {
             clock,
             cas,
         }
+    }
+
+    /// CA "one" issues under an intermediate that names these URLs for itself, below a root that
+    /// is the anchor.
+    pub fn with_intermediate(ocsp: Option<&str>, crl: Option<&str>) -> World {
+        let root = fixture::root("Root");
+        let access = |url| der::seq(&[&der::oid("1.3.6.1.5.5.7.48.1"), &der::uri(url)]);
+        let point = |url| der::seq(&[&der::explicit(0, &der::explicit(0, &der::uri(url)))]);
+        let aia = ocsp.map(|url| der::seq(&[&access(url)]));
+        let cdp = crl.map(|url| der::seq(&[&point(url)]));
+        let extensions: Vec<_> = [(AIA, &aia), (CDP, &cdp)]
+            .into_iter()
+            .filter_map(|(oid, value)| Some((oid, false, value.as_deref()?)))
+            .collect();
+        let spec = Spec { serial: 0xca, extensions: &extensions, ..Spec::ca("one") };
+        World::with(|w| {
+            let keystore = w.keystore();
+            let ca = FakeCa::of("one", root.issue(spec), keystore, Arc::clone(&w.clock));
+            w.cas[0] = ca;
+            w.responder = Arc::new(FakeResponder::new(Arc::clone(&w.clock), &w.cas));
+            w.ca_settings[0].issuer_certificate = Some(root.pem());
+        })
     }
 
     pub fn with(edit: impl FnOnce(&mut World)) -> World {
@@ -120,6 +146,7 @@ impl World {
             clock: self.clock.clone(),
             cas: self.cas.iter().map(|ca| ca.clone() as Arc<dyn Ca>).collect(),
             responders: self.responder.clone(),
+            crls: self.crls.clone(),
             seed: 7,
         }
     }
@@ -181,6 +208,13 @@ impl World {
         }
     }
 
+    /// Moves the clock to when a job wants to go on; false: none waits.
+    pub fn advance_to_alarm(&self, worker: &Worker) -> bool {
+        let alarm = worker.desk.board().next_alarm();
+        alarm.into_iter().for_each(|t| self.clock.advance(t.since(self.now())));
+        alarm.is_some()
+    }
+
     fn drive_until(&self, workers: &mut [&mut Worker], end: Time) {
         for steps in 0.. {
             assert!(steps < 100_000, "the jobs never come to rest");
@@ -196,6 +230,9 @@ impl World {
         }
     }
 }
+
+const AIA: &str = "1.3.6.1.5.5.7.1.1";
+const CDP: &str = "2.5.29.31";
 
 fn ca_settings(ca: &FakeCa) -> CaSettings {
     CaSettings {
@@ -423,6 +460,7 @@ pub enum Say {
 
 pub struct FakeResponder {
     clock: Arc<FakeClock>,
+    signers: Vec<Identity>,
     script: Mutex<BTreeMap<String, VecDeque<Say>>>,
     /// Serial and URL of each query.
     pub asked: Mutex<Vec<(Serial, String)>>,
@@ -431,9 +469,10 @@ pub struct FakeResponder {
 }
 
 impl FakeResponder {
-    fn new(clock: Arc<FakeClock>) -> FakeResponder {
+    fn new(clock: Arc<FakeClock>, cas: &[Arc<FakeCa>]) -> FakeResponder {
         FakeResponder {
             clock,
+            signers: cas.iter().map(|ca| ca.identity.clone()).collect(),
             script: Mutex::default(),
             asked: Mutex::default(),
             meanwhile: Hook::default(),
@@ -492,7 +531,25 @@ impl Responders for FakeResponder {
             checked_at: asked,
             responder: inquiry.url.to_owned(),
         };
-        Ok(Answer { evidence, der: b"der".to_vec() })
+        let der = self.der(inquiry, &evidence);
+        Ok(Answer { evidence, others: vec![], der })
+    }
+}
+
+impl FakeResponder {
+    /// The answer that says this.
+    fn der(&self, inquiry: &Inquiry, evidence: &Evidence) -> Vec<u8> {
+        let issuer = inquiry.issuer.to_der().unwrap();
+        let signer = self.signers.iter().find(|s| s.der() == issuer);
+        let Some(signer) = signer else { return b"nobody staples it".to_vec() };
+        let status = match evidence.status {
+            Status::Good => CertStatus::Good,
+            Status::Revoked { at, .. } => CertStatus::Revoked(at, None),
+            Status::Unknown => CertStatus::Unknown,
+        };
+        let asked = evidence.this_update.secs() - NOW.secs();
+        let single = Single::good(inquiry.certificate, inquiry.issuer).status(status);
+        Reply::new(signer, single.times(asked, None)).der()
     }
 }
 
@@ -525,9 +582,18 @@ pub struct FakeCa {
 
 impl FakeCa {
     fn new(name: &str, keystore: Keystore, clock: Arc<FakeClock>) -> Arc<FakeCa> {
+        FakeCa::of(name, fixture::root(name), keystore, clock)
+    }
+
+    fn of(
+        name: &str,
+        identity: Identity,
+        keystore: Keystore,
+        clock: Arc<FakeClock>,
+    ) -> Arc<FakeCa> {
         Arc::new(FakeCa {
             name: name.into(),
-            identity: fixture::root(name),
+            identity,
             keystore,
             clock,
             script: Mutex::default(),

@@ -2,27 +2,28 @@
 
 use std::time::Duration;
 
-use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::ocsp::{
-    OcspBasicResponse, OcspBasicResponseRef, OcspCertId, OcspCertStatus, OcspFlag, OcspResponse,
-    OcspResponseStatus,
+    OcspBasicResponse, OcspBasicResponseRef, OcspFlag, OcspResponse, OcspResponseStatus,
 };
 use openssl::stack::Stack;
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::{X509, X509AlgorithmRef, X509Ref};
 use x509_parser::asn1_rs::{Any, Class, FromDer, Oid, Tag, oid};
 
-use super::{Fault, LIMIT, OcspError, Query};
+use super::{Fault, LIMIT, OcspError, Query, singles};
 use crate::clock::{SKEW, Time};
 use crate::evidence::chain::issued_by;
-use crate::evidence::{Evidence, Reason, Source, Status};
-use crate::facts::{Serial, Usage};
-use crate::openssl_ffi::{self, NonceCheck, Single, SingleStatus};
+use crate::evidence::{Evidence, Status};
+use crate::facts::Usage;
+use crate::openssl_ffi::{self, NonceCheck};
 use crate::settings::Nonce;
 
 /// Verifies an OCSPResponse to `query` at `now`; `sent` is the nonce of the request, if any. The
 /// evidence counts as asked for at `now`: who knows better says so.
+///
+/// Also for a stored answer, before it is stapled: without `sent` and with `Nonce::Off` a nonce in
+/// it is nobody's business.
 pub fn verify(
     der: &[u8],
     query: &Query,
@@ -30,7 +31,16 @@ pub fn verify(
     now: Time,
 ) -> Result<Evidence, OcspError> {
     try_verify(der, query, sent, now)
+        .map(|verified| verified.evidence)
         .map_err(|fault| OcspError { url: query.url.to_string(), fault })
+}
+
+/// What an answer proves.
+#[derive(Debug)]
+pub(super) struct Verified {
+    pub evidence: Evidence,
+    /// About siblings.
+    pub others: Vec<Evidence>,
 }
 
 pub(super) fn try_verify(
@@ -38,13 +48,15 @@ pub(super) fn try_verify(
     query: &Query,
     sent: Option<&openssl_ffi::Nonce>,
     now: Time,
-) -> Result<Evidence, Fault> {
+) -> Result<Verified, Fault> {
     let basic = parse(der)?;
     check_signer(&basic, query, now)?;
-    let found = find_ours(&basic, query, now)?;
+    let evidence = singles::find_ours(&basic, query, now)?;
     let is_for_us = check_nonce(&basic, query.nonce, sent)?;
-    check_age(&found, is_for_us, now)?;
-    Ok(found)
+    check_age(&evidence, is_for_us, now)?;
+    let mut others = singles::find_siblings(&basic, query, now)?;
+    others.retain(|other| check_age(other, is_for_us, now).is_ok());
+    Ok(Verified { evidence, others })
 }
 
 /// The basic response in an OCSPResponse of status successful.
@@ -106,9 +118,16 @@ fn check_signer(basic: &OcspBasicResponseRef, query: &Query, now: Time) -> Resul
         return Err(Fault::WeakDigest(weak));
     }
     let mut fault = Fault::UnknownSigner;
-    for trusted in [Some(query.issuer), query.extra_signer].into_iter().flatten() {
+    match signed_with(basic, query.issuer)? {
+        Signed::Yes => return Ok(()),
+        Signed::Badly => fault = Fault::Signature,
+        Signed::ByAnother => {}
+    }
+    if let Some(trusted) = query.extra_signer {
         match signed_with(basic, trusted)? {
-            Signed::Yes => return Ok(()),
+            // The administrator's word takes the place of the issuer's, and no longer than the
+            // certificate says: a key that was to be thrown away proves nothing.
+            Signed::Yes => return check_life(&Usage::from_der(&trusted.to_der()?)?, now),
             Signed::Badly => fault = Fault::Signature,
             Signed::ByAnother => {}
         }
@@ -117,7 +136,7 @@ fn check_signer(basic: &OcspBasicResponseRef, query: &Query, now: Time) -> Resul
     const MOST: usize = 8;
     for delegate in openssl_ffi::certificates(basic).into_iter().flatten().take(MOST) {
         match signed_with(basic, delegate)? {
-            Signed::Yes => match check_delegate(delegate, query.issuer, now) {
+            Signed::Yes => match check_delegate(delegate, basic, query, now) {
                 Ok(()) => return Ok(()),
                 Err(why) => fault = why,
             },
@@ -157,8 +176,13 @@ fn signed_with(basic: &OcspBasicResponseRef, candidate: &X509Ref) -> Result<Sign
 
 /// RFC 6960, 4.2.2.2: the issuer itself has signed the delegate's certificate, which has
 /// id-kp-OCSPSigning, and which is valid by our clock.
-fn check_delegate(delegate: &X509Ref, issuer: &X509Ref, now: Time) -> Result<(), Fault> {
-    if !issued_by(delegate, issuer) {
+fn check_delegate(
+    delegate: &X509Ref,
+    basic: &OcspBasicResponseRef,
+    query: &Query,
+    now: Time,
+) -> Result<(), Fault> {
+    if !issued_by(delegate, query.issuer) {
         return Err(Fault::Delegate("not issued by the issuer"));
     }
     if let Some(weak) = weak_digest(delegate.signature_algorithm()) {
@@ -171,6 +195,16 @@ fn check_delegate(delegate: &X509Ref, issuer: &X509Ref, now: Time) -> Result<(),
     if !usage.signs {
         return Err(Fault::Delegate("its keyUsage allows no signatures"));
     }
+    check_life(&usage, now)?;
+    // RFC 6960, 4.2.2.2.1: with the extension it is trusted for its life.
+    if !usage.ocsp_nocheck && singles::is_revoked(basic, delegate, query.issuer)? {
+        return Err(Fault::Delegate("the response says that its certificate is revoked"));
+    }
+    Ok(())
+}
+
+/// That a signer's certificate is valid by our clock.
+fn check_life(usage: &Usage, now: Time) -> Result<(), Fault> {
     if now + SKEW < usage.not_before {
         return Err(Fault::DelegateNotYetValid(usage.not_before));
     }
@@ -189,87 +223,6 @@ fn weak_digest(algorithm: &X509AlgorithmRef) -> Option<&'static str> {
         Nid::MD4 => Some("MD4"),
         Nid::MD2 => Some("MD2"),
         _ => None,
-    }
-}
-
-/// The evidence about our certificate. Others in the answer are ignored, good or bad; of several
-/// about ours that are current the one stands that [`Evidence::newest`] names.
-fn find_ours(basic: &OcspBasicResponseRef, query: &Query, now: Time) -> Result<Evidence, Fault> {
-    let mut fault = Fault::Garbage("no certificate in it");
-    let mut found: Option<Evidence> = None;
-    for single in openssl_ffi::singles(basic) {
-        match check_id(&single, query).and_then(|()| read(&single, query, now)) {
-            Ok(evidence) => {
-                found = Some(match found {
-                    Some(other) => Evidence::newest(other, evidence, now),
-                    None => evidence,
-                });
-            }
-            // What is wrong with ours says more than that another one is another.
-            Err(Fault::OtherSerial(_) | Fault::OtherIssuer) if is_about_ours(&fault) => {}
-            Err(why) => fault = why,
-        }
-    }
-    found.ok_or(fault)
-}
-
-fn is_about_ours(fault: &Fault) -> bool {
-    !matches!(fault, Fault::Garbage(_) | Fault::OtherSerial(_) | Fault::OtherIssuer)
-}
-
-/// That the CertID is ours: recomputed with its own digest, of which two are accepted.
-fn check_id(single: &Single, query: &Query) -> Result<(), Fault> {
-    let id = single.id();
-    let digest = match openssl_ffi::id_digest(id) {
-        Nid::SHA1 => MessageDigest::sha1(),
-        Nid::SHA256 => MessageDigest::sha256(),
-        _ => return Err(Fault::OtherIssuer),
-    };
-    let ours = OcspCertId::from_cert(digest, query.certificate, query.issuer)?;
-    if !openssl_ffi::same_issuer(id, &ours) {
-        return Err(Fault::OtherIssuer);
-    }
-    if !openssl_ffi::same_id(id, &ours) {
-        return Err(Fault::OtherSerial(Serial::from_bytes(&openssl_ffi::id_serial(id)).0));
-    }
-    Ok(())
-}
-
-fn read(single: &Single, query: &Query, now: Time) -> Result<Evidence, Fault> {
-    let status = single.status().ok_or(Fault::MalformedTime)?;
-    check_times(&status, now)?;
-    Ok(Evidence {
-        certificate: query.facts.fingerprint.clone(),
-        serial: query.facts.serial.clone(),
-        source: Source::Ocsp,
-        status: match OcspCertStatus::from_raw(status.status) {
-            OcspCertStatus::GOOD => Status::Good,
-            OcspCertStatus::REVOKED => Status::Revoked {
-                reason: Reason::from_code(status.reason),
-                at: status.revoked_at.ok_or(Fault::MalformedTime)?,
-            },
-            OcspCertStatus::UNKNOWN => Status::Unknown,
-            _ => return Err(Fault::Garbage("unknown certificate status")),
-        },
-        this_update: status.this_update,
-        next_update: status.next_update,
-        checked_at: now,
-        responder: query.url.to_string(),
-    })
-}
-
-/// RFC 6960, 4.2.2.1.
-fn check_times(status: &SingleStatus, now: Time) -> Result<(), Fault> {
-    let this_update = status.this_update;
-    if now + SKEW < this_update {
-        return Err(Fault::NotYetValid(this_update));
-    }
-    match status.next_update {
-        Some(next_update) if next_update < this_update => {
-            Err(Fault::Times { this_update, next_update })
-        }
-        Some(next_update) if next_update + SKEW < now => Err(Fault::Stale(next_update)),
-        _ => Ok(()),
     }
 }
 

@@ -1,0 +1,252 @@
+use super::*;
+use crate::fixture::{Identity, root};
+
+fn no_file(_: &str) -> Result<Vec<u8>, String> {
+    Err("no such file".into())
+}
+
+type Line<'a> = (&'a str, &'a [&'a str]);
+
+fn set(lines: &[Line]) -> Result<RawCa, String> {
+    let mut ca = RawCa::new("corp").unwrap();
+    for (name, args) in lines {
+        ca.set(name, args, &no_file)?;
+    }
+    Ok(ca)
+}
+
+#[test]
+fn names() {
+    let long = "a".repeat(64);
+    for good in ["corp", "Corp-2_x.y", "1", long.as_str()] {
+        assert!(RawCa::new(good).is_ok(), "{good}");
+    }
+    let too_long = "a".repeat(65);
+    for bad in ["", ".", "..", ".a", "-a", "_a", "a/b", "a b", "\u{e4}", "off", "OFF", &too_long] {
+        let error = RawCa::new(bad).unwrap_err();
+        assert_eq!(
+            error,
+            format!(
+                "invalid value \"{bad}\" in \"ssl_cert_autofetch_ca\", it must be 1 to 64 \
+                 letters, digits, \"-\", \"_\" or \".\", a letter or digit first, and not \
+                 \"off\""
+            )
+        );
+    }
+}
+
+#[test]
+fn values() {
+    const URL: &str = "it must be an https URL with a host, without user name and password; \
+                       RFC 8555 requires https, http is accepted only for loopback hosts";
+    const RESPONDER: &str =
+        "it must be an http or https URL with a host, without user name and password";
+    const CONTACT: &str = "it must be an e-mail address such as \"admin@corp.example\", with \
+                           or without \"mailto:\"";
+    const CHALLENGE: &str = "it must be \"http-01\" or \"tls-alpn-01\"";
+    const TIMEOUT: &str = "it must be a time such as \"30s\", above 0";
+    const NONCE: &str = "it must be \"on\", \"off\" or \"required\"";
+    const BUDGET: &str = "it must be a number from 1 to 1000 and a time above 0, such as \"5/7d\"";
+    // Directive, value, None: accepted, else how the refusal goes on.
+    let table: &[(&str, &str, Option<&str>)] = &[
+        ("protocol", "acme", None),
+        ("protocol", "vault", Some("it must be \"acme\"")),
+        ("protocol", "cfssl", Some("it must be \"acme\"")),
+        ("protocol", "est", Some("it must be \"acme\"")),
+        ("protocol", "command", Some("it must be \"acme\"")),
+        ("url", "https://ca.example/dir", None),
+        ("url", "http://127.0.0.1:14000/dir", None),
+        ("url", "http://ca.example/dir", Some(URL)),
+        ("url", "ca.example", Some(URL)),
+        ("ocsp_responder", "http://ocsp.example", None),
+        ("ocsp_responder", "https://ocsp.example/x", None),
+        ("ocsp_responder", "ldap://ocsp.example", Some(RESPONDER)),
+        ("contact", "admin@corp.example", None),
+        ("contact", "mailto:admin+tls@corp.example", None),
+        ("contact", "admin", Some(CONTACT)),
+        ("contact", "@corp.example", Some(CONTACT)),
+        ("contact", "a@b@corp.example", Some(CONTACT)),
+        ("contact", "a@corp.example,b@corp.example", Some(CONTACT)),
+        ("contact", "a@corp.example?subject=x", Some(CONTACT)),
+        ("contact", "a b@corp.example", Some(CONTACT)),
+        ("contact", "tel:+123", Some(CONTACT)),
+        ("contact", "", Some(CONTACT)),
+        ("challenge", "http-01", None),
+        ("challenge", "tls-alpn-01", None),
+        ("challenge", "dns-01", Some(CHALLENGE)),
+        ("timeout", "5s", None),
+        ("timeout", "1", None),
+        ("timeout", "0", Some(TIMEOUT)),
+        ("timeout", "soon", Some(TIMEOUT)),
+        ("budget", "1/1s", None),
+        ("budget", "1000/1w 1d", None),
+        ("budget", "0/7d", Some(BUDGET)),
+        ("budget", "1001/7d", Some(BUDGET)),
+        ("budget", "5/0", Some(BUDGET)),
+        ("budget", "5", Some(BUDGET)),
+        ("budget", "5/", Some(BUDGET)),
+        ("budget", "/7d", Some(BUDGET)),
+        ("budget", "-5/7d", Some(BUDGET)),
+        ("budget", "5/7d/1", Some(BUDGET)),
+        ("ocsp_certificate", "", Some("it must be a file")),
+        ("ocsp_nonce", "on", None),
+        ("ocsp_nonce", "off", None),
+        ("ocsp_nonce", "Required", None),
+        ("ocsp_nonce", "yes", Some(NONCE)),
+        ("ocsp_nonce", "", Some(NONCE)),
+        ("crl", "http://crl.example/x.crl", None),
+        ("crl", "https://crl.example/x.crl", None),
+        ("crl", "ldap://crl.example/x.crl", Some(RESPONDER)),
+        ("crl", "/etc/x.crl", Some(RESPONDER)),
+        ("trusted_certificate", "", Some("it must be a file")),
+        ("account_key", "", Some("it must be a file")),
+        ("issuer_certificate", "", Some("it must be a file")),
+    ];
+    for (name, value, refusal) in table {
+        let expected = refusal.map(|r| format!("invalid value \"{value}\" in \"{name}\", {r}"));
+        assert_eq!(set(&[(name, &[value])]).err(), expected, "{name} {value}");
+    }
+}
+
+#[test]
+fn shape() {
+    let url: Line = ("url", &["https://ca.example/"]);
+    let terms: Line = ("accept_terms_of_service", &[]);
+    let contact: Line = ("contact", &["a@b.example"]);
+    let table: &[(&[Line], &str)] = &[
+        (&[url, url], "\"url\" directive is duplicate"),
+        (&[terms, terms], "\"accept_terms_of_service\" directive is duplicate"),
+        (
+            &[contact, contact],
+            "invalid value \"a@b.example\" in \"contact\", it must be named once",
+        ),
+        (
+            &[("accept_terms_of_service", &["on"])],
+            "invalid number of arguments in \"accept_terms_of_service\" directive, it must be \
+             \"accept_terms_of_service\"",
+        ),
+        (
+            &[("challenge", &["dns-01", "/hook"])],
+            "invalid number of arguments in \"challenge\" directive, it must be \"challenge \
+             http-01 | tls-alpn-01\"",
+        ),
+        (
+            &[("resolver", &["127.0.0.1"])],
+            "unknown directive \"resolver\" in ssl_cert_autofetch_ca \"corp\", known are: \
+             \"protocol\", \"url\", \"trusted_certificate\", \"account_key\", \"contact\", \
+             \"accept_terms_of_service\", \"challenge\", \"timeout\", \
+             \"issuer_certificate\", \"ocsp_responder\", \"ocsp_certificate\", \
+                 \"ocsp_signer\", \"ocsp_nonce\", \"crl\", \"budget\"",
+        ),
+        (
+            &[("ocsp_signer", &["signer.pem"])],
+            "invalid number of arguments in \"ocsp_signer\" directive, it must be \"ocsp_signer \
+             CERT KEY\"",
+        ),
+        (
+            &[("ocsp_signer", &["signer.pem", ""])],
+            "invalid value \"\" in \"ocsp_signer\", it must be two files",
+        ),
+        (
+            &[("ocsp_signer", &["/x", "/y"])],
+            "cannot use \"/x\" in \"ocsp_signer\": no such file, it must be a file of PEM \
+             certificates",
+        ),
+        (
+            &[("issuer_certificate", &["/x"])],
+            "cannot use \"/x\" in \"issuer_certificate\": no such file, it must be a file of \
+             PEM certificates",
+        ),
+    ];
+    for (lines, expected) in table {
+        assert_eq!(set(lines).unwrap_err(), *expected);
+    }
+    let error = set(&[terms]).unwrap().finish().unwrap_err();
+    assert_eq!(error, "no \"url\" in ssl_cert_autofetch_ca \"corp\"");
+}
+
+#[test]
+fn settings() {
+    let url: Line = ("url", &["https://ca.example/"]);
+    let least = set(&[url]).unwrap().finish().unwrap();
+    assert_eq!(
+        least,
+        CaSettings {
+            name: "corp".into(),
+            url: "https://ca.example/".into(),
+            trusted_certificate: None,
+            account_key: None,
+            contact: vec![],
+            accept_terms_of_service: false,
+            challenge: Challenge::Http01,
+            timeout: Duration::from_secs(30),
+            issuer_certificate: None,
+            budget: Budget { count: 5, window: Duration::from_secs(7 * 86400) },
+            evidence: EvidenceSettings::default(),
+        }
+    );
+    let full = set(&[
+        url,
+        ("protocol", &["acme"]),
+        ("contact", &["a@b.example", "MAILTO:c@D.example"]),
+        ("contact", &["d@b.example"]),
+        ("accept_terms_of_service", &[]),
+        ("challenge", &["tls-alpn-01"]),
+        ("timeout", &["5s"]),
+        ("ocsp_responder", &["http://ocsp.example/"]),
+        ("ocsp_nonce", &["required"]),
+        ("crl", &["http://crl.example/x.crl"]),
+        ("budget", &["2/1h 30m"]),
+    ]);
+    assert_eq!(
+        full.unwrap().finish().unwrap(),
+        CaSettings {
+            contact: ["mailto:a@b.example", "mailto:c@D.example", "mailto:d@b.example"]
+                .map(String::from)
+                .into(),
+            accept_terms_of_service: true,
+            challenge: Challenge::TlsAlpn01,
+            timeout: Duration::from_secs(5),
+            budget: Budget { count: 2, window: Duration::from_secs(5400) },
+            evidence: EvidenceSettings {
+                ocsp_responder: Some("http://ocsp.example/".into()),
+                ocsp_nonce: Nonce::Required,
+                crl: Some("http://crl.example/x.crl".into()),
+                ..EvidenceSettings::default()
+            },
+            ..least
+        }
+    );
+}
+
+#[test]
+fn evidence_files() {
+    let (signer, other) = (root("signer"), root("other"));
+    let key = |i: &Identity| i.key.private_key_to_pem_pkcs8().unwrap();
+    let read = |path: &str| match path {
+        "signer.pem" => Ok([signer.pem(), other.pem()].concat()),
+        "signer.key" => Ok(key(&signer)),
+        "other.key" => Ok(key(&other)),
+        "other.pem" => Ok(other.pem()),
+        _ => Err("no such file".to_owned()),
+    };
+    let set = |name: &str, args: &[&str]| {
+        let mut ca = RawCa::new("corp").unwrap();
+        ca.set("url", &["https://ca.example/"], &read).unwrap();
+        ca.set(name, args, &read)?;
+        Ok::<_, String>(ca.finish().unwrap().evidence)
+    };
+    let expected =
+        Signer { certificate: read("signer.pem").unwrap(), key: Secret::new(key(&signer)) };
+    let found = set("ocsp_signer", &["signer.pem", "signer.key"]).unwrap();
+    assert_eq!(found, EvidenceSettings { ocsp_signer: Some(expected), ..Default::default() });
+    let found = set("ocsp_certificate", &["other.pem"]).unwrap();
+    assert_eq!(
+        found,
+        EvidenceSettings { ocsp_certificate: Some(other.pem()), ..Default::default() }
+    );
+    let error = set("ocsp_certificate", &["signer.pem"]).unwrap_err();
+    assert!(error.contains("exactly one"), "{error}");
+    let error = set("ocsp_signer", &["signer.pem", "other.key"]).unwrap_err();
+    assert!(error.contains("\"other.key\""), "{error}");
+}

@@ -1,0 +1,122 @@
+//! The certificates of a chain that are checked, and who can be asked about each.
+//!
+//! The CA block of the configuration is about the leaf. An intermediate is asked about where it
+//! says so itself. Anchors are not checked: they are trusted as they are.
+
+use std::sync::Arc;
+
+use openssl::x509::{X509, X509Ref};
+
+use super::host::Plan;
+use crate::evidence::Source;
+use crate::evidence::chain::{find_issuer, issued_by};
+use crate::evidence::roots::system_roots;
+use crate::facts::CertFacts;
+use crate::http::url::{Target, target};
+use crate::settings::{CaSettings, EntrySettings};
+
+pub struct Subject {
+    pub certificate: X509,
+    pub facts: CertFacts,
+    pub is_ca: bool,
+    /// Who issued it; None: that certificate is nowhere to be found, and no answer can be verified.
+    pub issuer: Option<X509>,
+    /// Asked in this order.
+    pub ocsp_urls: Vec<String>,
+    /// Any one of them tells all.
+    pub crl_urls: Vec<String>,
+    /// The CA's place in the plan.
+    pub ca: usize,
+}
+
+impl Subject {
+    pub fn has_source(&self) -> bool {
+        !(self.ocsp_urls.is_empty() && self.crl_urls.is_empty())
+    }
+
+    pub fn urls(&self, source: Source) -> &[String] {
+        match source {
+            Source::Ocsp => &self.ocsp_urls,
+            Source::Crl => &self.crl_urls,
+        }
+    }
+}
+
+/// The certificates of a chain (leaf first) that the CA of this name delivered (None: imported).
+pub fn subjects(
+    plan: &Plan,
+    settings: &EntrySettings,
+    ca: Option<&str>,
+    chain: &[X509],
+    facts: &CertFacts,
+) -> Vec<Arc<Subject>> {
+    let place = |name: &str| plan.cas.iter().position(|c| c.name == name);
+    // One that is configured no longer, or never was: the entry's first stands for it.
+    let found = ca.and_then(place).or_else(|| settings.cas.first().and_then(|c| place(c)));
+    let Some((ca, leaf)) = found.zip(chain.first()) else { return Vec::new() };
+    let about = &plan.cas[ca];
+    let own = &about.evidence;
+    let configured = |url: &Option<String>, named: &[String]| {
+        url.as_ref().map_or_else(|| named.to_vec(), |url| vec![url.clone()])
+    };
+    let mut all = vec![Arc::new(Subject {
+        certificate: leaf.clone(),
+        facts: facts.clone(),
+        is_ca: false,
+        issuer: find_issuer(leaf, &chain[1..], about.issuer_certificate.as_deref()),
+        ocsp_urls: configured(&own.ocsp_responder, &facts.ocsp_urls),
+        crl_urls: configured(&own.crl, &facts.crl_urls),
+        ca,
+    })];
+    let anchors = about.issuer_certificate.as_deref().map(X509::stack_from_pem);
+    let anchors = anchors.and_then(Result::ok).unwrap_or_default();
+    let is_anchor = |c: &X509| anchors.contains(c) || issued_by(c, c);
+    for (i, certificate) in chain.iter().enumerate().skip(1).take_while(|(_, c)| !is_anchor(c)) {
+        all.extend(intermediate(certificate, &chain[i + 1..], about, ca).map(Arc::new));
+    }
+    all
+}
+
+/// None: it can't be read, and so nobody knows who is to be asked.
+fn intermediate(
+    certificate: &X509,
+    above: &[X509],
+    about: &CaSettings,
+    ca: usize,
+) -> Option<Subject> {
+    let facts = CertFacts::from_der(&certificate.to_der().ok()?).ok()?;
+    let mut subject = Subject {
+        certificate: certificate.clone(),
+        is_ca: true,
+        issuer: None,
+        ocsp_urls: facts.ocsp_urls.clone(),
+        crl_urls: facts.crl_urls.clone(),
+        facts,
+        ca,
+    };
+    if subject.has_source() {
+        subject.issuer = issuer_of(certificate, above, about);
+        if subject.issuer.is_none() {
+            // Chains come without their root, and an answer that nobody can verify is none.
+            (subject.ocsp_urls, subject.crl_urls) = (Vec::new(), Vec::new());
+        }
+    }
+    Some(subject)
+}
+
+/// Roots are not delivered: the one that issued an intermediate is among the anchors, or among
+/// those that the CA's own TLS certificate is trusted by.
+fn issuer_of(certificate: &X509Ref, above: &[X509], about: &CaSettings) -> Option<X509> {
+    find_issuer(certificate, above, about.issuer_certificate.as_deref()).or_else(|| {
+        match about.trusted_certificate.as_deref() {
+            Some(trusted) => find_issuer(certificate, &[], Some(trusted)),
+            None => find_issuer(certificate, system_roots(), None),
+        }
+    })
+}
+
+/// `host:port` of a URL, as CAs tell theirs: what the jobs of one host have in common.
+pub fn host_of(url: &str) -> String {
+    let place = |t: Target<'_>| format!("{}:{}", t.host.to_ascii_lowercase(), t.port);
+    target(url).map_or_else(|| url.to_owned(), place)
+}

@@ -1,0 +1,140 @@
+//! What can be stapled, through checks, restarts and replacements.
+
+use std::sync::Arc;
+
+use super::world::*;
+use crate::engine::{Update, View};
+use crate::evidence::{Evidence, Reason, Source, Status};
+use crate::facts::Fingerprint;
+use crate::fixture::{DAY, NOW, at};
+use crate::settings::Check;
+use crate::staple::Staple;
+
+/// The staple of a view, which is about its certificate whatever happens.
+fn staple(view: &View) -> Option<&Arc<Staple>> {
+    let staple = view.staple.as_ref()?;
+    assert_eq!(*staple.certificate(), view.bundle.as_ref().unwrap().facts.fingerprint);
+    Some(staple)
+}
+
+fn last(updates: &[Update]) -> &View {
+    &updates.last().expect("an update").view
+}
+
+/// A world with a certificate and a worker that has asked about it.
+fn checked() -> (World, Worker) {
+    let world = World::new();
+    world.store(0x11);
+    let mut worker = world.worker();
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    (world, worker)
+}
+
+#[test]
+fn the_answer_that_a_handshake_waited_for_is_stapled_to_it() {
+    let (_world, mut worker) = checked();
+    let updates = worker.updates();
+    let finished = updates.iter().find(|u| u.finished.is_some()).expect("finished");
+    assert_eq!(staple(&finished.view).expect("a staple").until(), at(7 * DAY));
+}
+
+#[test]
+fn a_restart_without_network_staples_at_once() {
+    for check in [Check::Soft, Check::Hard, Check::Off] {
+        let (mut world, _) = checked();
+        world.settings.check = check;
+        world.responder.queries();
+        let mut worker = world.worker();
+        worker.look();
+        assert!(staple(last(&worker.updates())).is_some(), "{check:?}");
+        assert_eq!(world.responder.queries(), [], "{check:?}");
+    }
+}
+
+#[test]
+fn the_staple_changes_with_the_certificate_and_not_beside_it() {
+    let (world, mut worker) = checked();
+    let old = staple(last(&worker.updates())).expect("a staple").clone();
+    world.responder.say(&hex(0x11), &[Say::Revoked(Reason::KeyCompromise)]);
+    world.clock.advance(s(4000));
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    let updates = worker.updates();
+    let new = world.cas[0].serial(1);
+    for update in &updates {
+        let serial = &update.view.bundle.as_ref().unwrap().facts.serial;
+        let revoked = update.view.links[0].evidence.iter().any(Evidence::is_revoked);
+        assert_eq!(staple(&update.view).is_some(), *serial == new || !revoked);
+    }
+    assert_ne!(staple(last(&updates)), Some(&old));
+    assert_eq!(last(&updates).bundle.as_ref().unwrap().facts.serial, new);
+}
+
+#[test]
+fn what_says_nothing_takes_no_staple_away() {
+    for say in [Say::Unknown, Say::Nothing(None)] {
+        let (world, mut worker) = checked();
+        let before = staple(last(&worker.updates())).expect("a staple").clone();
+        world.responder.say(&hex(0x11), std::slice::from_ref(&say));
+        world.clock.advance(s(4000));
+        worker.demand();
+        world.drive(&mut [&mut worker]);
+        assert_eq!(staple(last(&worker.updates())), Some(&before), "{say:?}");
+        let mut other = world.worker();
+        other.look();
+        assert_eq!(staple(last(&other.updates())), Some(&before), "{say:?}");
+    }
+}
+
+#[test]
+fn another_certificates_answer_takes_no_staple_away() {
+    let (world, mut worker) = checked();
+    let before = staple(last(&worker.updates())).expect("a staple").clone();
+    let other = Evidence {
+        certificate: Fingerprint("other".into()),
+        serial: hex(0x99),
+        source: Source::Ocsp,
+        status: Status::Good,
+        this_update: NOW,
+        next_update: None,
+        checked_at: NOW,
+        responder: String::new(),
+    };
+    let keystore = world.keystore();
+    keystore.merge_evidence(&world.settings.name, other, Some(b"another"), NOW).unwrap();
+    let mut entry = worker.desk.entry(0);
+    worker.desk.reload(&mut entry).unwrap();
+    assert_eq!(staple(&entry.view()), Some(&before));
+}
+
+#[test]
+fn newer_answers_follow_and_older_ones_do_not() {
+    let (world, mut worker) = checked();
+    let first = staple(last(&worker.updates())).expect("a staple").clone();
+    world.clock.advance(s(4000));
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    let second = staple(last(&worker.updates())).expect("a staple").clone();
+    assert!(second.until() > first.until());
+    let mut entry = worker.desk.entry(0);
+    let mut late = entry.evidence[0].clone();
+    late.this_update = NOW;
+    worker.desk.save_evidence(&mut entry, late, Some(first.der().to_vec()));
+    assert_eq!(staple(&entry.view()), Some(&second));
+    worker.desk.reload(&mut entry).unwrap();
+    assert_eq!(staple(&entry.view()), Some(&second));
+}
+
+#[test]
+fn a_keystore_that_can_not_be_written_costs_no_staple() {
+    let world = World::new();
+    world.store(0x11);
+    let mut worker = world.worker();
+    let lock = world.dir().join("certs/shop.example/evidence.lock");
+    std::fs::create_dir(lock).unwrap(); // even root can't open that for writing
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    let updates = worker.updates();
+    assert!(staple(last(&updates)).is_some());
+}
