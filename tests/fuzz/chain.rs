@@ -4,8 +4,8 @@ use cert_autofetch::clock::SKEW;
 use cert_autofetch::evidence::chain::{CheckedChain, check_new_chain, issued_by};
 use cert_autofetch::facts::{CertFacts, Usage};
 
-use super::no_error_is_left;
 use super::pki::{NOW, Pki, ROOT};
+use super::{no_error_is_left, pem};
 
 thread_local!(static PKI: Pki = Pki::new());
 
@@ -55,16 +55,11 @@ fn must_hold(checked: &CheckedChain, is_anchored: bool, pki: &Pki) {
 }
 
 fn to_pem(mut parts: &[u8]) -> Vec<u8> {
-    let mut pem = Vec::new();
+    let mut chain = Vec::new();
     while let [high, low, rest @ ..] = parts {
         let length = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len());
-        pem.extend(b"-----BEGIN CERTIFICATE-----\n");
-        for line in openssl::base64::encode_block(&rest[..length]).as_bytes().chunks(64) {
-            pem.extend(line);
-            pem.push(b'\n');
-        }
-        pem.extend(b"-----END CERTIFICATE-----\n");
+        chain.extend(pem("CERTIFICATE", &rest[..length]));
         parts = &rest[length..];
     }
-    pem
+    chain
 }

@@ -7,6 +7,8 @@ pub mod acme;
 pub mod certificate;
 pub mod chain;
 pub mod client_hello;
+pub mod crl;
+pub mod crl_signed;
 #[path = "../lab/der.rs"]
 mod der;
 pub mod keystore;
@@ -19,4 +21,14 @@ pub mod url;
 fn no_error_is_left() {
     let left = openssl::error::ErrorStack::get();
     assert!(left.errors().is_empty(), "left in OpenSSL's queue: {left}");
+}
+
+fn pem(label: &str, der: &[u8]) -> Vec<u8> {
+    let mut pem = format!("-----BEGIN {label}-----\n").into_bytes();
+    for line in openssl::base64::encode_block(der).as_bytes().chunks(64) {
+        pem.extend(line);
+        pem.push(b'\n');
+    }
+    pem.extend(format!("-----END {label}-----\n").into_bytes());
+    pem
 }

@@ -46,6 +46,8 @@ pub fn query(pki: &Pki, nonce: Nonce) -> Query<'_> {
         url: "http://ocsp.example",
         nonce,
         extra_signer: None,
+        request_signer: None,
+        siblings: &[],
         timeout: Duration::from_secs(10),
     }
 }
