@@ -82,6 +82,8 @@ pub fn check_new_chain(
     let mut delivered = certificates(pem)?;
     let leaf = take_leaf(&mut delivered, key)?;
     let facts = check_leaf(&leaf, names, now)?;
+    // Some clients refuse a chain for one certificate that they can't read, needed or not.
+    delivered.retain(|c| usage_of(c).is_some());
     let anchors = trusted.map(anchors).transpose()?;
     let chain = link(leaf, delivered, anchors.as_deref().unwrap_or_default());
     let issuer = issuer_among(&chain[0], chain[1..].iter().chain(anchors.iter().flatten()))
@@ -245,7 +247,11 @@ fn store(anchors: &[X509], time: Time) -> Result<X509Store, ErrorStack> {
 }
 
 fn begin_of(certificate: &X509) -> Option<Time> {
-    Some(Usage::from_der(&certificate.to_der().ok()?).ok()?.not_before)
+    Some(usage_of(certificate)?.not_before)
+}
+
+fn usage_of(certificate: &X509) -> Option<Usage> {
+    Usage::from_der(&certificate.to_der().ok()?).ok()
 }
 
 #[cfg(test)]
@@ -314,6 +320,12 @@ mod tests {
              MIIB\n-----END CERTIFICATE-----\n",
             "00".repeat(16)
         );
+        // One that OpenSSL takes and others don't: no digits in its notBefore.
+        let mut der = w.root.der();
+        let date = der.windows(2).position(|b| b == [0x17, 13]).unwrap();
+        der[date + 5] = b'#';
+        let unreadable = X509::from_der(&der).unwrap().to_pem().unwrap();
+        let with_unreadable = [pem(&[&w.leaf, &w.sub]), unreadable].concat();
         let (root, sub) = (w.root.pem(), w.sub.pem());
         let both = pem(&[&stranger, &w.sub, &w.root]);
         let expected = "leaf Sub from Sub";
@@ -329,6 +341,8 @@ mod tests {
             ("to one of several", pem(&[&w.leaf, &w.sub]), Some(&both), expected),
             ("root delivered", pem(&[&w.leaf, &w.sub, &w.root]), Some(&root), expected),
             ("root delivered, no anchor", pem(&[&w.leaf, &w.sub, &w.root]), None, expected),
+            ("unreadable root", with_unreadable.clone(), Some(&root), expected),
+            ("unreadable root, no anchor", with_unreadable, None, expected),
             ("another order", pem(&[&w.root, &w.sub, &w.leaf]), Some(&root), expected),
             ("an extra", pem(&[&w.leaf, &stranger, &w.sub]), None, expected),
             ("twice", pem(&[&w.leaf, &w.leaf, &w.sub, &w.sub]), None, expected),
