@@ -62,7 +62,8 @@ read_targets() {
     TARGETS=("${known[@]}")
     [ $# -eq 0 ] || TARGETS=("$@")
     for target in "${TARGETS[@]}"; do
-        [[ " ${known[*]} " == *" $target "* ]] || die "no target \"$target\"; there are: ${known[*]}"
+        [[ " ${known[*]} " == *" $target "* ]] ||
+            die "no target \"$target\"; there are: ${known[*]}"
     done
 }
 
@@ -73,17 +74,17 @@ scratch() {
 
 # fuzz TARGET SECONDS
 fuzz() {
-    local start=$SECONDS log=$FUZZ/logs/$1.log artifacts=$FUZZ/artifacts/$1 mark=$TMPDIR/mark result=0 verdict
+    local start=$SECONDS log=$FUZZ/logs/$1.log artifacts=$FUZZ/artifacts/$1 mark=$TMPDIR/mark
+    local result=0 verdict="no finding"
     : >"$mark"
     libfuzzer "$1" "${LIMITS[@]}" -max_total_time="$2" -print_final_stats=1 \
         -artifact_prefix="$artifacts/" "$FUZZ/corpus/$1" "fuzz/corpus/$1" >"$log" 2>&1 || result=$?
-    verdict="no finding"
     if [ $result -ne 0 ]; then
-        verdict="FINDING: $(find "$artifacts" -type f -newer "$mark" | tail -n 1), see $log"
+        verdict="FINDING $(find "$artifacts" -type f -newer "$mark" | tail -n 1), see $log"
     fi
-    printf '%-15s %12s runs in %4d s, %5s edges: %s\n' "$1" \
-        "$(last 'stat::number_of_executed_units: *' "$log")" $((SECONDS - start)) "$(last 'cov: ' "$log")" \
-        "$verdict"
+    printf '%-14s %10s runs %5d s %6s edges  %s\n' "$1" \
+        "$(last 'stat::number_of_executed_units: *' "$log")" $((SECONDS - start)) \
+        "$(last 'cov: ' "$log")" "$verdict"
     return $result
 }
 
