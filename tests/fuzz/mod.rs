@@ -9,6 +9,7 @@ pub mod chain;
 pub mod client_hello;
 pub mod crl;
 pub mod crl_signed;
+pub mod crl_stored;
 #[path = "../lab/der.rs"]
 mod der;
 pub mod keystore;
