@@ -2,7 +2,7 @@
 # Runs the fuzz targets, one after the other, and prints a line for each: installs what is missing.
 #
 #   scripts/fuzz.sh [SECONDS] [TARGET...]    each for SECONDS (600), all of them (see fuzz/)
-#   scripts/fuzz.sh --keep [TARGET...]       adds to fuzz/corpus what reached new code
+#   scripts/fuzz.sh --keep [TARGET...]       adds to fuzz/corpus a few that reached new code
 #
 # It starts from fuzz/corpus and what earlier runs left in target/fuzz/corpus; findings are in
 # target/fuzz/artifacts. The exit code is 1 if there is one. Any Rust that builds the product
@@ -14,6 +14,8 @@ FUZZ=$ROOT/target/fuzz
 export CARGO_TARGET_DIR=$FUZZ RUSTC_BOOTSTRAP=1
 # A leak is a finding, an input that takes longer or needs more too.
 LIMITS=(-timeout=10 -rss_limit_mb=1024)
+# Inputs a target that --keep adds: the repository is not the place for thousands.
+KEPT=12
 
 main() {
     local mode=run seconds=600 target found=0
@@ -88,10 +90,18 @@ fuzz() {
     return $result
 }
 
+# keep TARGET: the few that reach most beyond the corpus.
 keep() {
-    quietly "$FUZZ/logs/$1-keep.log" libfuzzer "$1" -merge=1 -set_cover_merge=1 \
-        "fuzz/corpus/$1" "$FUZZ/corpus/$1"
-    printf '%-15s %s files\n' "$1" "$(find "fuzz/corpus/$1" -type f | wc -l)"
+    local best=$TMPDIR/$1 mark=$TMPDIR/mark
+    mkdir "$best"
+    cp "fuzz/corpus/$1"/* "$best"
+    : >"$mark"
+    quietly "$FUZZ/logs/$1-keep.log" libfuzzer "$1" -merge=1 -set_cover_merge=1 -use_counters=0 \
+        "$best" "$FUZZ/corpus/$1"
+    # libFuzzer writes first what adds most.
+    find "$best" -type f -newer "$mark" -printf '%T@ %p\n' | sort -n | head -n "$KEPT" |
+        cut -d ' ' -f 2- | xargs -r cp -t "fuzz/corpus/$1"
+    printf '%-14s %4d files\n' "$1" "$(find "fuzz/corpus/$1" -type f | wc -l)"
 }
 
 # libfuzzer TARGET ARG...: without the terminal, which nothing may ask for a password.
