@@ -30,7 +30,7 @@ pub fn run(data: &[u8]) {
             }
         }
         let sibling = (Serial("77".into()), Fingerprint("its fingerprint".into()));
-        let query = Query { siblings: &[sibling.clone()], ..query(pki, Nonce::Off) };
+        let query = Query { siblings: std::slice::from_ref(&sibling), ..query(pki, Nonce::Off) };
         let answer = ask(&Responder(der), &Standing, &query);
         no_error_is_left();
         for other in answer.iter().flat_map(|a| &a.others) {
