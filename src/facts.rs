@@ -422,6 +422,19 @@ mod tests {
     }
 
     #[test]
+    fn serials() {
+        for (bytes, text, back) in [
+            (&[0, 0, 0xab, 1][..], "ab01", &[0xab, 1][..]),
+            (&[0x0a], "0a", &[0x0a]),
+            (&[0, 0], "00", &[0]),
+            (&[], "", &[]),
+        ] {
+            let serial = Serial::from_bytes(bytes);
+            assert_eq!((serial.0.as_str(), serial.to_bytes().as_slice()), (text, back));
+        }
+    }
+
+    #[test]
     fn reads_what_is_not_there() {
         let leaf = root("Root").issue(Spec { names: &[], usage: &[], ..Spec::default() });
         let facts = CertFacts::from_der(&leaf.der()).unwrap();

@@ -50,9 +50,10 @@ impl Response {
     /// Retry-After (RFC 9110, 10.2.3): seconds or a date.
     pub fn retry_after(&self, now: Time) -> Option<Duration> {
         let value = self.header("retry-after")?.trim();
-        if let Ok(seconds) = value.parse() {
-            return Some(Duration::from_secs(seconds));
+        if let Ok(seconds) = value.parse::<u32>() {
+            return Some(Duration::from_secs(seconds.into()));
         }
+        // An IMF-fixdate is an RFC 2822 date; nobody sends the two obsolete forms.
         let date = OffsetDateTime::parse(value, &Rfc2822).ok()?;
         Some(Time::from_secs(date.unix_timestamp()).since(now))
     }

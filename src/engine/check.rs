@@ -41,6 +41,8 @@ struct Asking {
     round: Round,
     /// When the first query went out, and until when answers are waited for.
     asked: Option<(Time, Time)>,
+    /// A responder has answered.
+    answered: bool,
     /// Why certificates are without an answer.
     failure: Option<NoAnswer>,
 }
@@ -96,7 +98,7 @@ impl CheckJob {
             desk.publish(&mut entry, |news| news.working = Some(Working::Checking));
         }
         let (round, failure) = Round::new(&entry, Source::Ocsp, now, since);
-        self.state = State::Ask(Asking { claim, round, asked: None, failure });
+        self.state = State::Ask(Asking { claim, round, asked: None, answered: false, failure });
         Next::Run
     }
 
@@ -128,8 +130,10 @@ impl CheckJob {
     }
 
     fn need(&self, entry: &Entry, now: Time, since: Option<Time>) -> Need {
+        let is_due = entry.check_at(now).is_some_and(|due| due <= now);
         if entry.is_bad(now) {
-            return Need::Replace;
+            // Whether a hold was lifted is asked while nobody waits.
+            return if is_due && since.is_none() { Need::Ask } else { Need::Replace };
         }
         // An answer counts that was asked for after the demand, or by the worker that this job
         // has waited for: its query is shared.
@@ -138,7 +142,7 @@ impl CheckJob {
         // What is only to be renewed in time is not waited for.
         let asks = match since {
             Some(since) => !is_shared && entry.needs_check(now, since),
-            None => entry.check_at(now).is_some_and(|due| due <= now),
+            None => is_due,
         };
         if asks { Need::Ask } else { Need::Nothing }
     }
@@ -170,7 +174,7 @@ impl CheckJob {
             return self.settle(desk, asking, deadline);
         };
         // Those that come after it get their share of the time.
-        let turns = asking.round.left() + 1;
+        let turns = asking.round.left() + 1 + u32::from(subject.has_crl());
         let siblings = desk.siblings(&subject);
         let answer = desk.ports.responders.ask(&Inquiry {
             certificate: &subject.certificate,
@@ -193,12 +197,15 @@ impl CheckJob {
                     let cause = format!("\"{url}\" does not know certificate serial={serial}");
                     failure = Some(NoAnswer { cause, retry_after: None });
                 }
-                let der = (!subject.is_ca).then_some(answer.der);
+                // One about what was replaced meanwhile must not take the place of its successor's.
+                let is_stapled = !subject.is_ca && asking.round.is_about(&entry);
+                let der = is_stapled.then_some(answer.der);
                 // An unknown is stored where nothing better is: the status tells it.
                 desk.save_evidence(&mut entry, answer.evidence.clone(), der);
                 desk.note_bad(&mut entry, desk.now());
                 if proves {
                     asking.round.answered(&subject);
+                    asking.answered = true;
                     drop(entry);
                     if subject.is_ca {
                         desk.spread(self.entry, &answer.evidence);
@@ -244,7 +251,7 @@ impl CheckJob {
         let lacks = entry.lacks_crl(now, since);
         let is_due = entry.news.next_crl.is_none_or(|next| next <= now);
         let beside = each && entry.has_crl();
-        if is_due && since.is_some() && (lacks || beside) {
+        if is_due && (lacks || (beside && since.is_some())) {
             desk.begin_crl(self.entry, since);
             if lacks && now < deadline {
                 drop(entry);
@@ -279,12 +286,20 @@ impl CheckJob {
 fn conclude(desk: &Desk, entry: &mut Entry, asking: Asking, since: Option<Time>) -> Next {
     let now = desk.now();
     let asked = asking.asked.map_or(now, |(asked, _)| asked);
+    // Where a CRL can always stand in nobody is the worse for a responder that fails.
+    let has_crls = entry.links().iter().all(|link| link.has_crl || !link.has_ocsp);
     match (asking.failure, what_lacks(desk, entry, now, asked)) {
+        (Some(failure), Lacks::Nothing) if has_crls => fail_quietly(desk, entry, &failure),
         (Some(failure), _) | (None, Lacks::Something(failure)) => {
             fail(desk, entry, &failure, vec![]);
         }
         (None, Lacks::Crl(next)) => postpone(desk, entry, next),
-        (None, Lacks::Nothing) => settle_news(desk, entry),
+        (None, Lacks::Nothing) => {
+            settle_news(desk, entry);
+            if asking.answered {
+                desk.publish(entry, |news| (news.next_ocsp, news.ocsp_failures) = (None, 0));
+            }
+        }
     }
     desk.announce_changes();
     after(entry, now, since, End::Asked(asked))
@@ -307,12 +322,27 @@ fn what_lacks(desk: &Desk, entry: &Entry, now: Time, asked: Time) -> Lacks {
     let is_coming = desk.board().is_active((entry.index, Lane::Crl));
     let cause = match entry.news.next_crl.filter(|next| now < *next) {
         _ if is_proven && !lacks_staple => return Lacks::Nothing,
-        _ if is_proven => "the OCSP answer can't be stapled, as the certificate demands",
+        _ if is_proven => "no OCSP answer that can be stapled, as the certificate demands it",
         _ if is_coming => "crl: it is still being fetched",
         Some(next) => return Lacks::Crl(next),
         None => "nobody who was asked gave proof",
     };
     Lacks::Something(NoAnswer { cause: cause.to_owned(), retry_after: None })
+}
+
+/// A CRL gave the proof that no responder gave: says so, and when they are asked again.
+fn fail_quietly(desk: &Desk, entry: &mut Entry, failure: &NoAnswer) {
+    settle_news(desk, entry);
+    let now = desk.now();
+    let interval = entry.settings.check_interval;
+    let failures = entry.news.ocsp_failures.saturating_add(1);
+    let retry = backoff::check(failures, interval, failure.retry_after, desk.share());
+    let event = What::CheckFailed { cause: failure.cause.clone(), retry };
+    desk.tell(entry, vec![event], vec![]);
+    desk.publish(entry, |news| {
+        (news.next_ocsp, news.ocsp_failures) = (Some(now + retry), failures);
+        news.last_error = Some(brief(&failure.cause));
+    });
 }
 
 /// Nobody is held before that.

@@ -12,14 +12,11 @@ use super::host::{Count, Host, News, Plan, Update};
 use super::job::{End, Job, Next};
 use super::ports::Ports;
 use super::schedule::Why;
-use super::subject::{Subject, subjects};
 use crate::clock::{SKEW, Time};
 use crate::evidence::{Evidence, Status};
-use crate::facts::{Fingerprint, Serial};
 use crate::keystore::{Keystore, KeystoreError};
 use crate::policy::{self, Asker, Badness, Decision};
 use crate::report::{Event, What, printable};
-use crate::staple::Staple;
 
 pub struct Desk {
     pub plan: Plan,
@@ -135,6 +132,7 @@ impl Desk {
                 loaded = Ok(newer);
             }
         }
+        let was_bad = entry.is_bad(self.now());
         let first = !std::mem::replace(&mut entry.loaded, true);
         entry.is_stale = false;
         std::mem::swap(&mut entry.evidence, &mut evidence);
@@ -173,6 +171,9 @@ impl Desk {
         }
         // Before anybody is told: a back-off that was for less than this holds no longer.
         self.note_bad(entry, now);
+        if was_bad && !entry.is_bad(now) {
+            self.publish(entry, |news| news.bad_since = None); // another host knew a hold lifted
+        }
         if changed {
             self.tell(entry, vec![], vec![]);
         }
@@ -189,6 +190,9 @@ impl Desk {
                     news.last_error = None;
                 }
                 (news.next_check, news.check_failures) = (None, 0);
+            }
+            if news.ocsp_failures > 0 && (stored_at.is_none() || news.noted_at < stored_at) {
+                (news.next_ocsp, news.ocsp_failures) = (None, 0);
             }
             if news.crl_failures > 0 && (stored_at.is_none() || news.noted_at < stored_at) {
                 (news.next_crl, news.crl_failures) = (None, 0);
@@ -209,84 +213,14 @@ impl Desk {
         });
     }
 
-    /// The certificates of the entry's chain that are checked.
-    fn subjects(&self, entry: &Entry) -> Vec<Arc<Subject>> {
-        let Ok(bundle) = &entry.bundle else { return Vec::new() };
-        let (ca, chain) = (bundle.meta.ca.as_deref(), &bundle.chain);
-        subjects(&self.plan, &entry.settings, ca, chain, &bundle.facts)
-    }
-
-    /// Further certificates of ours that its issuer issued: an answer may tell of several.
-    pub fn siblings(&self, subject: &Subject) -> Vec<(Serial, Fingerprint)> {
-        let is_sibling = |s: &&Arc<Subject>| {
-            s.issuer == subject.issuer && s.facts.fingerprint != subject.facts.fingerprint
-        };
-        let named = |s: &Arc<Subject>| (s.facts.serial.clone(), s.facts.fingerprint.clone());
-        let of_entry = |index| {
-            let entry = self.entry(index);
-            entry.subjects.iter().filter(is_sibling).map(named).collect::<Vec<_>>()
-        };
-        (0..self.entries.len()).flat_map(of_entry).collect()
-    }
-
-    /// An answer about a certificate that others have too, or that is theirs: they need not ask.
-    pub fn spread(&self, from: usize, evidence: &Evidence) {
-        for index in (0..self.entries.len()).filter(|index| *index != from) {
-            let mut entry = self.entry(index);
-            let is_theirs =
-                entry.subjects.iter().any(|s| s.facts.fingerprint == evidence.certificate);
-            let is_known = entry
-                .known(&evidence.certificate)
-                .any(|e| e.source == evidence.source && e.checked_at >= evidence.checked_at);
-            if is_theirs && !is_known {
-                self.save_evidence(&mut entry, evidence.clone(), None);
-                self.note_bad(&mut entry, self.now());
-                self.tell(&entry, vec![], vec![]);
-            }
-        }
-    }
-
-    /// Stores an answer, and keeps it in memory whatever becomes of that. `der`: what can be
-    /// stapled.
-    pub fn save_evidence(&self, entry: &mut Entry, evidence: Evidence, der: Option<Vec<u8>>) {
-        der.iter().for_each(|der| self.note_staple(entry, der));
-        let (name, now) = (&entry.settings.name, self.now());
-        match self.keystore.merge_evidence(name, evidence.clone(), der.as_deref(), now) {
-            Ok(all) => entry.evidence = all,
-            Err(_) => {
-                entry.absorb(evidence.clone(), now);
-                entry.keep_unsaved(evidence, der, now);
-            }
-        }
-    }
-
-    /// Takes an OCSP answer as the staple, if it is one for the entry's certificate and no older
-    /// than what there is.
-    fn note_staple(&self, entry: &mut Entry, der: &[u8]) {
-        let Some(leaf) = entry.subjects.first() else { return };
-        let (facts, now) = (&leaf.facts, self.now());
-        let is_kept =
-            |kept: &Arc<Staple>| *kept.certificate() == facts.fingerprint && kept.der() == der;
-        if entry.staple.as_ref().is_some_and(is_kept) {
-            return; // known, which spares the signature
-        }
-        let issuer = leaf.issuer.as_deref();
-        let staple =
-            issuer.and_then(|issuer| Staple::read(der, &leaf.certificate, facts, issuer, now));
-        let Some(staple) = staple else { return };
-        let stays = |kept: &Arc<Staple>| kept.is_current(now) && kept.is_newer(&staple);
-        if !entry.staple.as_ref().is_some_and(stays) {
-            entry.staple = Some(Arc::new(staple));
-        }
-    }
-
     /// Changes the news of an entry for all workers; nothing is sent when nothing changes.
     pub fn publish(&self, entry: &mut Entry, mut change: impl FnMut(&mut News)) {
         let now = self.now();
         let mut change = |news: &mut News| {
-            let before = (news.next_check, news.next_crl, news.next_issue);
+            let nexts = |n: &News| (n.next_check, n.next_ocsp, n.next_crl, n.next_issue);
+            let before = nexts(news);
             change(news);
-            if (news.next_check, news.next_crl, news.next_issue) != before {
+            if nexts(news) != before {
                 news.noted_at = Some(now);
             }
         };
@@ -333,7 +267,8 @@ impl Desk {
         let now = self.now();
         if entry.news.noted_at.is_some_and(|noted| noted > now + SKEW) {
             self.publish(entry, |news| {
-                (news.next_check, news.next_crl, news.next_issue) = (None, None, None);
+                (news.next_check, news.next_ocsp) = (None, None);
+                (news.next_crl, news.next_issue) = (None, None);
             });
         }
     }

@@ -4,37 +4,34 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
 
 use super::attempt::Attempt;
 use super::backoff;
 use super::crl;
-use super::desk::{Desk, brief, is_good};
-use super::host::{Count, News};
-use super::job::{End, Next, patience};
+use super::desk::{Desk, is_good};
+use super::host::Count;
+use super::job::{Next, patience};
 use super::ports::{Answer, Inquiry, NoAnswer};
 use super::replace::{ReplaceJob, postpone};
 use super::round::worst;
-use super::schedule::{Why, is_short_lived};
+use super::schedule::Why;
 use super::subject::{Subject, host_of, subjects};
-use crate::bundle::{Meta, Replaced};
 use crate::clock::{SKEW, Time};
 use crate::evidence::chain::{ChainError, CheckedChain, check_new_chain};
 use crate::evidence::{Evidence, Status};
 use crate::keystore::Pending;
-use crate::policy::{Badness, Link};
-use crate::report::What;
+use crate::policy::Link;
 use crate::settings::Check;
 
 /// The question whether the certificates of a new chain are valid, under way.
 pub struct Proof {
-    checked: CheckedChain,
+    pub(super) checked: CheckedChain,
     subjects: Vec<Arc<Subject>>,
     /// Which of them is asked about.
     place: usize,
     source: AskedSource,
-    answers: Vec<(Evidence, Option<Vec<u8>>)>,
+    pub(super) answers: Vec<(Evidence, Option<Vec<u8>>)>,
     /// Until when it is asked again at once, from the first question on.
     until: Option<Time>,
     tries: u32,
@@ -307,104 +304,6 @@ impl ReplaceJob {
         drop(attempt); // the lock; the chain stays in `pending`
         postpone(desk, &mut entry, &cause, now + wait, counts)
     }
-
-    /// Stores the new certificate and lets it be served. `failure`: why it is not proven.
-    fn commit(
-        &mut self,
-        desk: &Desk,
-        attempt: Box<Attempt>,
-        proof: Proof,
-        failure: Option<NoAnswer>,
-    ) -> Next {
-        let Proof { checked, answers, .. } = proof;
-        let now = desk.now();
-        let ca = desk.plan.cas[attempt.ca].name.clone();
-        let Some(pending) = &attempt.pending else {
-            return self.stuck(desk, attempt, "the order is gone".into());
-        };
-        let mut entry = desk.entry(self.entry);
-        let why = entry.why_replace(now).unwrap_or_else(|| attempt.why.clone());
-        let since = if why.is_bad() && !attempt.why.is_bad() {
-            entry.news.bad_since.unwrap_or(attempt.since)
-        } else {
-            attempt.since
-        };
-        let after = now.since(since);
-        let replaced = why.reason().zip(attempt.old.clone()).map(|(reason, serial)| Replaced {
-            serial,
-            reason: reason.into(),
-            at: now,
-            seconds: after.as_secs_f64(),
-        });
-        let before = entry.bundle.as_ref().map_or(0, |b| b.meta.short_lived);
-        let short_lived = match is_short_lived(&checked.facts, now) {
-            true => before.saturating_add(1),
-            false => 0,
-        };
-        let meta = Meta {
-            ca: Some(ca.clone()),
-            stored_at: Some(now),
-            replaced: replaced.clone(),
-            short_lived,
-        };
-        let asked = answers.iter().map(|(e, _)| e.checked_at).min().filter(|_| failure.is_none());
-        // The proof first: another worker that sees the certificate sees it, too.
-        for (evidence, der) in answers {
-            desk.save_evidence(&mut entry, evidence, der);
-        }
-        let stored = pem(&checked).map_err(|e| e.to_string()).and_then(|pem| {
-            let stored = desk.keystore.commit(&attempt.lock, &pem, &pending.key_pem, &meta);
-            stored.map_err(|e| e.to_string())
-        });
-        if let Err(cause) = stored {
-            drop(entry);
-            return self.stuck(desk, attempt, cause);
-        }
-        // It is served from here on: nothing below may fail it. What is left behind in `pending`
-        // is seen to be stored by its key.
-        let _ = desk.keystore.clear_pending(&attempt.lock);
-        let next_check = failure.as_ref().map(|f| {
-            let interval = entry.settings.check_interval;
-            backoff::check(1, interval, f.retry_after, desk.share())
-        });
-        let _ = desk.reload(&mut entry); // else with the next change
-        desk.publish(&mut entry, |news| {
-            *news = News {
-                seq: news.seq,
-                next_check: next_check.map(|wait| now + wait),
-                check_failures: u32::from(next_check.is_some()),
-                last_error: failure.as_ref().map(|f| brief(&f.cause)),
-                replaced: replaced.clone().or_else(|| news.replaced.take()),
-                ..News::default()
-            }
-        });
-        let mut counts = attempt.counts.clone();
-        counts.push(Count::Issued);
-        match &why {
-            Why::Bad(Badness::Revoked(_) | Badness::IssuerRevoked(_)) => {
-                counts.push(Count::ReplacedRevoked)
-            }
-            Why::Bad(Badness::Expired) => counts.push(Count::ReplacedExpired),
-            _ => {}
-        }
-        let new = checked.facts.serial.clone();
-        let mut events = vec![match why {
-            Why::Bad(Badness::Missing) => What::Issued { serial: new, ca },
-            _ => What::Replaced { old: attempt.old.clone(), new, ca, after },
-        }];
-        if entry.settings.must_staple && !checked.facts.must_staple {
-            let (serial, ca) =
-                (checked.facts.serial.clone(), desk.plan.cas[attempt.ca].name.clone());
-            events.push(What::NoMustStaple { serial, ca });
-        }
-        if let (Some(failure), Some(retry)) = (failure, next_check) {
-            events.push(What::CheckFailed { cause: failure.cause, retry });
-        }
-        drop(attempt); // the lock, before anybody is told
-        desk.tell(&entry, events, counts);
-        desk.announce_changes();
-        Next::Done(asked.map_or(End::Idle { since: None }, End::Asked))
-    }
 }
 
 fn is_revoked(subject: &Subject, evidence: &Evidence) -> String {
@@ -417,15 +316,6 @@ fn is_revoked(subject: &Subject, evidence: &Evidence) -> String {
 fn delivered(pending: &Pending) -> Option<(Vec<u8>, PKey<Private>)> {
     let key = PKey::private_key_from_pem_callback(pending.key_pem.bytes(), |_| Ok(0)).ok()?;
     Some((pending.chain.clone()?, key))
-}
-
-/// The chain as checked: in order, without what is no part of it.
-fn pem(checked: &CheckedChain) -> Result<Vec<u8>, ErrorStack> {
-    let mut pem = Vec::new();
-    for certificate in &checked.chain {
-        pem.extend(certificate.to_pem()?);
-    }
-    Ok(pem)
 }
 
 /// How long after its issuance an unknown certificate is asked about again; then twice as long.

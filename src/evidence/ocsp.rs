@@ -23,8 +23,6 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use openssl::hash::MessageDigest;
 use openssl::ocsp::{OcspCertId, OcspRequest};
 use openssl::x509::X509Ref;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc2822;
 
 pub use self::error::{Fault, OcspError};
 pub use self::signer::{RequestSigner, SignerError};
@@ -161,7 +159,7 @@ fn read(
     asked: Time,
     now: Time,
 ) -> Result<Answer, Fault> {
-    let retry_after = retry_after(response, now);
+    let retry_after = response.retry_after(now);
     let status = response.status;
     let verified = verify::try_verify(&response.body, query, sent, now);
     if status != 200 {
@@ -242,14 +240,4 @@ fn get_url(url: &str, request: &[u8]) -> String {
     let encoded = BASE64_STANDARD.encode(request);
     let escaped = encoded.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
     format!("{}/{escaped}", url.strip_suffix('/').unwrap_or(url))
-}
-
-/// Retry-After (RFC 9110, 10.2.3): seconds or a date.
-fn retry_after(response: &Response, now: Time) -> Option<Duration> {
-    let value = response.header("retry-after")?.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = OffsetDateTime::parse(value, &Rfc2822).ok()?;
-    Some(Time::from_secs(date.unix_timestamp()).since(now))
 }

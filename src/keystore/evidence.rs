@@ -49,7 +49,9 @@ impl Keystore {
         if merged == old {
             return Ok(merged);
         }
-        let won = merged.contains(&new);
+        // A newer answer that was asked for earlier stands with the later time of the other one.
+        let is_new = |e: &Evidence| Evidence { checked_at: new.checked_at, ..e.clone() } == new;
+        let won = merged.iter().any(is_new);
         // The answer first: a crash in between costs one query, not the staple.
         if let Some(der) = der.filter(|d| won && d.len() <= OCSP_LIMIT && staples(&new)) {
             entry.replace(paths::OCSP, der)?;
@@ -159,11 +161,15 @@ mod tests {
         assert_eq!(keystore.ocsp_answer(&name).unwrap(), None);
         let cursor = keystore.changes_end().unwrap();
         let crl = Evidence { source: Source::Crl, ..answer("one", 20, Status::Good) };
+        // Newer, though asked for earlier.
+        let late = answer("one", 8, Status::Good);
+        let late = Evidence { this_update: Time::from_secs(12), ..late };
         for (new, der, stands, stapled) in [
             (answer("one", 10, Status::Good), "good 10", 10, "good 10"),
             (answer("one", 9, Status::Good), "good 9", 10, "good 10"),
-            (crl, "crl", 10, "good 10"),
-            (answer("one", 11, Status::Unknown), "unknown", 10, "good 10"),
+            (late, "good 12", 10, "good 12"),
+            (crl, "crl", 10, "good 12"),
+            (answer("one", 11, Status::Unknown), "unknown", 10, "good 12"),
             (answer("one", 5, revoked()), "revoked 5", 5, "revoked 5"),
             (answer("one", 30, Status::Good), "good 30", 5, "revoked 5"),
             (answer("two", 1, Status::Good), "other", 5, "other"),
@@ -176,7 +182,7 @@ mod tests {
         }
         assert_eq!(keystore.evidence(&name).unwrap().len(), 3);
         let (changes, _) = keystore.changes_since(cursor).unwrap();
-        assert_eq!(changes, vec![Change::Evidence(name); 4]); // three answers changed nothing
+        assert_eq!(changes, vec![Change::Evidence(name); 5]); // three answers changed nothing
     }
 
     #[test]

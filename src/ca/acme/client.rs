@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::jws::{AccountKey, Signed};
-use super::problem::{Rejection, retry_after};
+use super::problem::Rejection;
 use crate::ca::IssueError;
 use crate::clock::{Clock, Time};
 use crate::http::url::target;
@@ -170,7 +170,7 @@ impl Client {
     }
 
     pub fn retry_after(&self, response: &Response) -> Option<Duration> {
-        retry_after(response, self.clock.now())
+        response.retry_after(self.clock.now())
     }
 
     fn nonce(&self) -> Result<String, IssueError> {

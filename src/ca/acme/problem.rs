@@ -4,8 +4,6 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc2822;
 
 use crate::ca::IssueError;
 use crate::clock::Time;
@@ -105,7 +103,7 @@ impl Rejection {
         Rejection {
             status: response.status,
             problem: problem.map_or_else(|| bare(response.status), |d| Problem::read(&d)),
-            retry_after: retry_after(response, now),
+            retry_after: response.retry_after(now),
         }
     }
 
@@ -163,17 +161,6 @@ fn bare(status: u16) -> Problem {
         _ => "unexpected",
     };
     Problem { detail: format!("HTTP status {status} ({words})"), ..Problem::default() }
-}
-
-/// Retry-After (RFC 9110 section 10.2.3): seconds or a date.
-pub fn retry_after(response: &Response, now: Time) -> Option<Duration> {
-    let value = response.header("retry-after")?.trim();
-    if let Ok(seconds) = value.parse::<u32>() {
-        return Some(Duration::from_secs(seconds.into()));
-    }
-    // An IMF-fixdate is an RFC 2822 date. The two obsolete forms are older than ACME.
-    let date = OffsetDateTime::parse(value, &Rfc2822).ok()?;
-    Some(Time::from_secs(date.unix_timestamp()).since(now))
 }
 
 #[cfg(test)]

@@ -127,14 +127,34 @@ fn newer_answers_follow_and_older_ones_do_not() {
 }
 
 #[test]
-fn a_keystore_that_can_not_be_written_costs_no_staple() {
-    let world = World::new();
-    world.store(0x11);
-    let mut worker = world.worker();
-    let lock = world.dir().join("certs/shop.example/evidence.lock");
-    std::fs::create_dir(lock).unwrap(); // even root can't open that for writing
-    worker.demand();
-    world.drive(&mut [&mut worker]);
-    let updates = worker.updates();
-    assert!(staple(last(&updates)).is_some());
+fn a_keystore_that_takes_no_evidence_costs_no_staple() {
+    for stored in [true, false] {
+        let world = World::new();
+        if stored {
+            world.store(0x11);
+        }
+        let lock = world.dir().join("certs/shop.example/evidence.lock");
+        std::fs::create_dir_all(lock).unwrap(); // even root can't open that for writing
+        let mut worker = world.worker();
+        worker.demand();
+        world.drive(&mut [&mut worker]);
+        assert_eq!(world.cas[0].issued(), usize::from(!stored));
+        assert!(staple(last(&worker.updates())).is_some(), "stored: {stored}");
+        assert!(!world.dir().join("certs/shop.example/ocsp.der").exists());
+    }
+}
+
+#[test]
+fn an_answer_that_comes_alone_is_told_of() {
+    let (world, mut worker) = checked();
+    let file = world.dir().join("certs/shop.example/ocsp.der");
+    let der = std::fs::read(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    worker.updates();
+    let mut other = world.worker();
+    other.look();
+    assert_eq!(staple(last(&other.updates())), None);
+    std::fs::write(&file, der).unwrap();
+    other.desk.reload(&mut other.desk.entry(0)).unwrap();
+    assert!(staple(last(&other.updates())).is_some());
 }

@@ -319,6 +319,20 @@ fn one_fetches_and_the_others_wait() {
 }
 
 #[test]
+fn what_another_worker_fetched_is_seen() {
+    let bench = Bench::new();
+    let (one, other) = (bench.worker(), bench.worker());
+    let good = FakeHttp::serving(bench.world.crl().der());
+    assert_eq!(summary(bench.look_up(&one, &good)), "Good 0 fetched");
+    bench.later(1);
+    let revoking = bench.world.crl().with(&[revoked(SERIAL, Some(1))]).times(-5, Some(3600)).der();
+    let found = bench.look_up(&other, &FakeHttp::serving(revoking));
+    assert_eq!(summary(found), "keyCompromise 1 fetched");
+    let found = one.look_up(&FakeHttp::silent(), &bench.clock, &bench.world.query());
+    assert_eq!(summary(found), "keyCompromise 1 stored");
+}
+
+#[test]
 fn a_damaged_file_is_dropped_and_fetched_anew() {
     let bench = Bench::new();
     let revoking = bench.world.crl().with(&[revoked(SERIAL, Some(1))]).der();

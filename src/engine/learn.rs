@@ -1,0 +1,84 @@
+//! What the answers of responders and CRLs leave behind: on the disk, in memory, for the entries
+//! that share a certificate, and as the staple.
+
+use std::sync::Arc;
+
+use super::desk::Desk;
+use super::entry::Entry;
+use super::subject::{Subject, subjects};
+use crate::evidence::Evidence;
+use crate::facts::{Fingerprint, Serial};
+use crate::staple::Staple;
+
+impl Desk {
+    /// The certificates of the entry's chain that are checked.
+    pub(super) fn subjects(&self, entry: &Entry) -> Vec<Arc<Subject>> {
+        let Ok(bundle) = &entry.bundle else { return Vec::new() };
+        let (ca, chain) = (bundle.meta.ca.as_deref(), &bundle.chain);
+        subjects(&self.plan, &entry.settings, ca, chain, &bundle.facts)
+    }
+
+    /// Further certificates of ours that its issuer issued: an answer may tell of several.
+    pub fn siblings(&self, subject: &Subject) -> Vec<(Serial, Fingerprint)> {
+        let is_sibling = |s: &&Arc<Subject>| {
+            s.issuer == subject.issuer && s.facts.fingerprint != subject.facts.fingerprint
+        };
+        let named = |s: &Arc<Subject>| (s.facts.serial.clone(), s.facts.fingerprint.clone());
+        let of_entry = |index| {
+            let entry = self.entry(index);
+            entry.subjects.iter().filter(is_sibling).map(named).collect::<Vec<_>>()
+        };
+        (0..self.plan.entries.len()).flat_map(of_entry).collect()
+    }
+
+    /// An answer about a certificate that others have too, or that is theirs: they need not ask.
+    pub fn spread(&self, from: usize, evidence: &Evidence) {
+        for index in (0..self.plan.entries.len()).filter(|index| *index != from) {
+            let mut entry = self.entry(index);
+            let is_theirs =
+                entry.subjects.iter().any(|s| s.facts.fingerprint == evidence.certificate);
+            let is_known = entry
+                .known(&evidence.certificate)
+                .any(|e| e.source == evidence.source && e.checked_at >= evidence.checked_at);
+            if is_theirs && !is_known {
+                self.save_evidence(&mut entry, evidence.clone(), None);
+                self.note_bad(&mut entry, self.now());
+                self.tell(&entry, vec![], vec![]);
+            }
+        }
+    }
+
+    /// Stores an answer, and keeps it in memory whatever becomes of that. `der`: what can be
+    /// stapled.
+    pub fn save_evidence(&self, entry: &mut Entry, evidence: Evidence, der: Option<Vec<u8>>) {
+        der.iter().for_each(|der| self.note_staple(entry, der));
+        let (name, now) = (&entry.settings.name, self.now());
+        match self.keystore.merge_evidence(name, evidence.clone(), der.as_deref(), now) {
+            Ok(all) => entry.evidence = all,
+            Err(_) => {
+                entry.absorb(evidence.clone(), now);
+                entry.keep_unsaved(evidence, der, now);
+            }
+        }
+    }
+
+    /// Takes an OCSP answer as the staple, if it is one for the entry's certificate and no older
+    /// than what there is.
+    pub(super) fn note_staple(&self, entry: &mut Entry, der: &[u8]) {
+        let Some(leaf) = entry.subjects.first() else { return };
+        let (facts, now) = (&leaf.facts, self.now());
+        let is_kept =
+            |kept: &Arc<Staple>| *kept.certificate() == facts.fingerprint && kept.der() == der;
+        if entry.staple.as_ref().is_some_and(is_kept) {
+            return; // known, which spares the signature
+        }
+        let issuer = leaf.issuer.as_deref();
+        let staple =
+            issuer.and_then(|issuer| Staple::read(der, &leaf.certificate, facts, issuer, now));
+        let Some(staple) = staple else { return };
+        let stays = |kept: &Arc<Staple>| kept.is_current(now) && kept.is_newer(&staple);
+        if !entry.staple.as_ref().is_some_and(stays) {
+            entry.staple = Some(Arc::new(staple));
+        }
+    }
+}
