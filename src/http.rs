@@ -73,6 +73,9 @@ pub enum HttpError {
     Tls(String),
     #[error("{0}")]
     Io(String),
+    /// It would take for ever.
+    #[error("slower than {0} bytes a second")]
+    TooSlow(u64),
     /// Ours: what came could not be kept.
     #[error("can't write the body: {0}")]
     Write(String),

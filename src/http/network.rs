@@ -16,6 +16,7 @@ use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 use ureq::{Agent, AsSendBody, Body};
 
 use super::{Http, HttpError, Method, Request, Response, url};
+use crate::clock::Stopwatch;
 use crate::report::printable;
 
 /// Sends requests over TCP and TLS. Connections are kept for a while and used again.
@@ -156,6 +157,7 @@ fn copy(body: &mut Body, limit: usize, sink: &mut dyn Write) -> Result<(), HttpE
         return Err(HttpError::TooLarge(limit));
     }
     let (mut reader, mut left, mut part) = (body.as_reader(), limit, vec![0; PART]);
+    let watch = Stopwatch::start();
     loop {
         let count = reader.read(&mut part).map_err(|e| error(e.into()))?;
         if count == 0 {
@@ -163,10 +165,22 @@ fn copy(body: &mut Body, limit: usize, sink: &mut dyn Write) -> Result<(), HttpE
         }
         left = left.checked_sub(count).ok_or(HttpError::TooLarge(limit))?;
         sink.write_all(&part[..count]).map_err(|e| HttpError::Write(printable(&e.to_string())))?;
+        if is_too_slow(limit - left, watch.elapsed()) {
+            return Err(HttpError::TooSlow(SLOWEST));
+        }
     }
 }
 
 const PART: usize = 64 * 1024;
+
+/// Who drips a byte now and then would have a thread for as long as the request may take.
+fn is_too_slow(bytes: usize, time: Duration) -> bool {
+    time > GRACE && (bytes as f64) < time.as_secs_f64() * SLOWEST as f64
+}
+
+const GRACE: Duration = Duration::from_secs(10);
+/// Bytes a second.
+const SLOWEST: u64 = 4096;
 
 /// Reads no more than one byte over the limit.
 fn read(body: &mut Body, limit: usize) -> Result<Vec<u8>, HttpError> {
@@ -220,6 +234,21 @@ mod tests {
     use super::*;
     use crate::ca::csr::new_key;
     use crate::settings::KeyType;
+
+    #[test]
+    fn who_drips_is_left() {
+        for (bytes, millis, expected) in [
+            (0, 10_000, false),
+            (0, 10_001, true),
+            (10, 9_000, false),
+            (4096 * 11, 11_000, false),
+            (4096 * 11 - 1, 11_000, true),
+            (70_000_000, 299_000, false),
+            (1_000_000, 299_000, true),
+        ] {
+            assert_eq!(is_too_slow(bytes, Duration::from_millis(millis)), expected, "{millis}");
+        }
+    }
 
     fn get(url: String) -> Request {
         Request {
