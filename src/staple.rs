@@ -210,8 +210,7 @@ mod tests {
         let world = World::new();
         let other = world.ca.issue(Spec { serial: 0x99, ..Spec::default() });
         let other = Single::good(&other.cert, &world.ca.cert);
-        let several =
-            |singles| Reply { singles, ..Reply::new(&world.ca, world.single()) }.der();
+        let several = |singles| Reply { singles, ..Reply::new(&world.ca, world.single()) }.der();
         let first = several(vec![world.single(), other.clone()]);
         let last = several(vec![other, world.single()]);
         assert!(world.read(&first).is_some());
