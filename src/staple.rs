@@ -3,17 +3,19 @@
 //!
 //! Only what every client can verify becomes a staple: signed by the issuer or its delegate. A
 //! further signer that the administrator trusts (`ocsp_certificate`) is unknown to clients, and
-//! some of them end the handshake for it, where they would have gone on without a staple.
+//! some of them end the handshake for it, where they would have gone on without a staple. So do
+//! clients that look at the first SingleResponse only (GnuTLS 3.7, seen), if that is about another
+//! certificate.
 
 use std::time::Duration;
 
-use openssl::ocsp::OcspResponse;
+use openssl::ocsp::{OcspBasicResponseRef, OcspResponse};
 use openssl::x509::X509Ref;
 
 use crate::clock::{SKEW, Time};
 use crate::evidence::Status;
 use crate::evidence::ocsp::{Query, verify};
-use crate::facts::{CertFacts, Fingerprint, Usage};
+use crate::facts::{CertFacts, Fingerprint, Serial, Usage};
 use crate::openssl_ffi;
 use crate::settings::Nonce;
 
@@ -51,12 +53,17 @@ impl Staple {
         if found.status != Status::Good {
             return None;
         }
+        let basic = OcspResponse::from_der(der).and_then(|r| r.basic()).ok()?;
+        // Where clients demand a staple, one that only some of them can read is better than none.
+        if !facts.must_staple && !is_first(&basic, &facts.serial) {
+            return None;
+        }
         let until = found.next_update.unwrap_or(found.this_update + WITHOUT_NEXT_UPDATE);
         let staple = Staple {
             certificate: found.certificate,
             der: der.to_vec(),
             this_update: found.this_update,
-            until: delegate_ends(der).map_or(until, |end| until.min(end)),
+            until: delegate_ends(&basic).map_or(until, |end| until.min(end)),
         };
         staple.is_current(now).then_some(staple)
     }
@@ -97,11 +104,18 @@ const WITHOUT_NEXT_UPDATE: Duration = Duration::from_secs(7 * 86_400);
 
 /// When the delegate's certificate ends, if one is there: clients refuse its answers from then on,
 /// whatever their nextUpdate says. Of several the last one counts.
-fn delegate_ends(der: &[u8]) -> Option<Time> {
-    let basic = OcspResponse::from_der(der).ok()?.basic().ok()?;
-    let carried = openssl_ffi::certificates(&basic)?.iter();
+fn delegate_ends(basic: &OcspBasicResponseRef) -> Option<Time> {
+    let carried = openssl_ffi::certificates(basic)?.iter();
     let usages = carried.filter_map(|c| Usage::from_der(&c.to_der().ok()?).ok());
     usages.filter(|u| u.ocsp_signing).map(|u| u.not_after).max()
+}
+
+/// Whether the first SingleResponse is about this certificate. That some other one is about this
+/// certificate of this issuer was verified.
+fn is_first(basic: &OcspBasicResponseRef, serial: &Serial) -> bool {
+    let first = openssl_ffi::singles(basic).next();
+    let first = first.and_then(|single| openssl_ffi::id_serial(single.id()));
+    first.is_some_and(|first| Serial::from_bytes(&first) == *serial)
 }
 
 #[cfg(test)]
@@ -188,6 +202,22 @@ mod tests {
                 assert_eq!((staple.certificate(), staple.der()), (&facts.fingerprint, &der[..]));
             }
         }
+    }
+
+    /// Others of it may follow, but clients that read no further must find theirs.
+    #[test]
+    fn ours_comes_first() {
+        let world = World::new();
+        let other = world.ca.issue(Spec { serial: 0x99, ..Spec::default() });
+        let other = Single::good(&other.cert, &world.ca.cert);
+        let several = |singles| Reply { singles, ..Reply::new(&world.ca, world.single()) }.der();
+        let first = several(vec![world.single(), other.clone()]);
+        let last = several(vec![other, world.single()]);
+        assert!(world.read(&first).is_some());
+        assert_eq!(world.read(&last), None);
+        let mut facts = CertFacts::from_der(&world.leaf.der()).unwrap();
+        facts.must_staple = true;
+        assert!(Staple::read(&last, &world.leaf.cert, &facts, &world.ca.cert, NOW).is_some());
     }
 
     #[test]

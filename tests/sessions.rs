@@ -98,6 +98,75 @@ fn ends_with_revocation(site: &Site, client: &Client, name: &str, what: &str) {
     assert!(resumed.resumed, "{what}, after a reload: {resumed:?}");
 }
 
+/// What only a CRL tells, of the certificate or of one above it, ends sessions like an OCSP answer:
+/// in each worker, and after a reload and a restart.
+#[test]
+#[ignore = "needs nginx, the module and pebble: scripts/test.sh"]
+fn a_revocation_that_only_a_crl_tells_ends_sessions() {
+    for of_intermediate in [false, true] {
+        for (way, tickets, version) in ways() {
+            let what = format!("{way}, of the intermediate: {of_intermediate}");
+            let root = Identity::root("Import Root");
+            let port = Port::reserve();
+            let url = CrlServer::url_at(&port);
+            let authority =
+                Profile { crl_url: Some(url.clone()), ..Profile::authority("Import CA") };
+            let intermediate = root.issue(&authority);
+            let leaf = Profile { crl_url: Some(url), ..Profile::server(&["a.test"]) };
+            let leaf = Profile { crl_url: leaf.crl_url.filter(|_| !of_intermediate), ..leaf };
+            // Of the two certificates only the one in question names the CRL.
+            let mut imported = match of_intermediate {
+                true => intermediate.issue(&leaf),
+                false => root.issue(&leaf),
+            };
+            imported.chain.push(root.cert.clone());
+            let revoked = if of_intermediate { &intermediate } else { &imported }.serial();
+            let list = CrlServer::start(port, Crl::default().sign(&root));
+
+            let http = format!("{EACH} {tickets}");
+            let plan = Plan::server("a.test", &http).ca("budget 100/7d;").workers(2);
+            let site = plan.start_with(|lab, keystore| {
+                Stored::of(keystore, "a.test").put_identity(&imported);
+                let key = keystore.parent().expect("prefix").join("ticket.key");
+                fs::write(key, [lab.http_port.number() as u8; 80]).expect("write");
+            });
+            let client = version(site.lab.client("a.test")).trust(root.cert_pem());
+            let first = session(&client);
+            let resumed = resume(&client, &first);
+            assert!(resumed.resumed && resumed.serial == imported.serial(), "{what}: {resumed:?}");
+
+            list.publish(
+                Crl { number: 2, this_update: -30, ..Crl::revoking(&revoked, Some(1)) }.sign(&root),
+            );
+            let client = version(site.lab.client("a.test"));
+            // A handshake that has an answer of before need not wait for the list.
+            let next = wait_for("the replacement", Duration::from_secs(30), || {
+                let connection = resume(&client, &first);
+                Some(connection).filter(|c| c.serial != imported.serial())
+            });
+            assert!(!next.resumed, "{what}: {next:?}");
+            list.down();
+            let second = session(&client);
+            site.nginx.reload();
+            site.wait_valid("a.test");
+            let site = check_ended(site, &client, &first, &what);
+            assert!(resume(&client, &second).resumed, "{what}");
+            let site = site.restart(Nginx::stop, |_| {});
+            check_ended(site, &client, &first, &what);
+        }
+    }
+}
+
+/// As often as each of two workers gets some of them.
+fn check_ended(site: Site, client: &Client, ended: &Session, what: &str) -> Site {
+    for _ in 0..12 {
+        let connection = resume(client, ended);
+        assert!(!connection.resumed, "{what}: {connection:?}");
+        assert_eq!(connection.serial, site.stored("a.test").serial(), "{what}");
+    }
+    site
+}
+
 /// A connection that was made before the revocation, and shows its session after it.
 #[test]
 #[ignore = "needs nginx, the module and pebble: scripts/test.sh"]

@@ -203,6 +203,27 @@ fn another_certificates_staple_is_never_sent() {
     });
 }
 
+/// Some clients read the first of several answers only, and end the handshake if that is about
+/// another certificate: they get none.
+#[test]
+#[ignore = "needs nginx, the module, pebble and gnutls-cli: scripts/test.sh"]
+fn an_answer_that_begins_with_another_is_not_stapled() {
+    let others = vec![("1234".to_owned(), Status::Good)];
+    let site = Plan::server("a.test", "ssl_cert_autofetch_check hard;").start_with(|lab, _| {
+        lab.responder.behave(Behaviour { others, ..Behaviour::default() });
+    });
+    let serial = site.wait_valid("a.test");
+    let seen = Seen::of(&site);
+    for (version, client) in
+        [("1.2", Client::tls12 as fn(Client) -> Client), ("1.3", Client::tls13)]
+    {
+        let ended = seen.gnutls("a.test", version);
+        assert!(ended.ok, "{ended:#?}");
+        let connection = client(site.lab.client("a.test")).connect().expect("handshake");
+        assert_eq!((connection.serial, connection.staple), (serial.clone(), None));
+    }
+}
+
 /// Each server for itself, also where the listen's default server is another.
 #[test]
 #[ignore = "needs nginx, the module and pebble: scripts/test.sh"]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::block::{CHECKS, KEYS, RawBlock, SWITCH};
 use super::url::host;
 use super::values::{list, shown, word};
-use crate::settings::{CaSettings, EntryName, EntrySettings, RenewBefore};
+use crate::settings::{CaSettings, Check, EntryName, EntrySettings, RenewBefore};
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(3600);
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -103,10 +103,15 @@ pub fn warnings(entries: &[EntrySettings], cas: &[CaSettings]) -> Vec<String> {
             }
         }
     }
-    for entry in entries.iter().filter(|e| e.must_staple && !e.stapling) {
+    for entry in entries.iter().filter(|e| e.must_staple) {
+        let (directive, effect) = match (entry.stapling, entry.check) {
+            (false, _) => ("ssl_cert_autofetch_stapling", ""),
+            (true, Check::Off) => ("ssl_cert_autofetch_check", ", so that nothing is stapled"),
+            _ => continue,
+        };
         lines.push(format!(
-            "\"ssl_cert_autofetch_must_staple\" is on for \"{}\" and \
-             \"ssl_cert_autofetch_stapling\" is off, clients will refuse the certificate",
+            "\"ssl_cert_autofetch_must_staple\" is on for \"{}\" and \"{directive}\" is \
+             off{effect}, clients will refuse the certificate",
             entry.name
         ));
     }
@@ -159,7 +164,7 @@ fn earlier(a: RenewBefore, b: RenewBefore) -> RenewBefore {
 mod tests {
     use super::super::RawCa;
     use super::*;
-    use crate::settings::{Check, KeyType};
+    use crate::settings::KeyType;
 
     fn ca(name: &str, lines: &[(&str, &str)]) -> CaSettings {
         let mut ca = RawCa::new(name).unwrap();
@@ -322,20 +327,33 @@ mod tests {
     }
 
     #[test]
-    fn must_staple_without_stapling_is_warned_of() {
-        let entry = |stapling, must: &str| {
+    fn must_staple_without_staples_is_warned_of() {
+        let entry = |stapling, check, must: &str| {
             let lines: &[(&str, &[&str])] = &[
                 ("ssl_cert_autofetch_stapling", &[stapling]),
+                ("ssl_cert_autofetch_check", &[check]),
                 ("ssl_cert_autofetch_must_staple", &[must]),
             ];
             with(lines, &["a"])
         };
-        for (stapling, must, count) in
-            [("on", "on", 0), ("on", "off", 0), ("off", "off", 0), ("off", "on", 1)]
-        {
-            let warned = warnings(&[entry(stapling, must)], &cas());
-            assert_eq!(warned.len(), count, "{stapling} {must}");
-            assert!(warned.iter().all(|w| w.contains("must_staple\" is on for \"a\"")));
+        const STAPLING: &str = "\"ssl_cert_autofetch_must_staple\" is on for \"a\" and \
+                                \"ssl_cert_autofetch_stapling\" is off, clients will refuse the \
+                                certificate";
+        const CHECK: &str = "\"ssl_cert_autofetch_must_staple\" is on for \"a\" and \
+                             \"ssl_cert_autofetch_check\" is off, so that nothing is stapled, \
+                             clients will refuse the certificate";
+        let table: &[(&str, &str, &str, &[&str])] = &[
+            ("on", "soft", "on", &[]),
+            ("on", "hard", "on", &[]),
+            ("on", "off", "on", &[CHECK]),
+            ("off", "soft", "on", &[STAPLING]),
+            ("off", "off", "on", &[STAPLING]),
+            ("off", "off", "off", &[]),
+            ("on", "off", "off", &[]),
+        ];
+        for (stapling, check, must, expected) in table {
+            let warned = warnings(&[entry(stapling, check, must)], &cas());
+            assert_eq!(warned, *expected, "{stapling} {check} {must}");
         }
     }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::desk::Desk;
 use super::entry::Entry;
 use super::subject::{Subject, subjects};
-use crate::evidence::Evidence;
+use crate::clock::Time;
+use crate::evidence::{Evidence, Status};
 use crate::facts::{Fingerprint, Serial};
 use crate::staple::Staple;
 
@@ -37,14 +38,13 @@ impl Desk {
             let mut entry = self.entry(index);
             let is_theirs =
                 entry.subjects.iter().any(|s| s.facts.fingerprint == evidence.certificate);
-            // An older revocation is news all the same.
-            let tells_as_much = |e: &Evidence| {
-                e.source == evidence.source
-                    && e.is_revoked() >= evidence.is_revoked()
-                    && e.checked_at >= evidence.checked_at
+            // Not by when it was asked for: one that lags may have been asked later.
+            let stands = |e: &Evidence| {
+                let of_both = Evidence::newest(e.clone(), evidence.clone(), self.now());
+                e.source == evidence.source && of_both == *e
             };
-            let is_known = entry.known(&evidence.certificate).any(tells_as_much);
-            if is_theirs && !is_known {
+            let is_known = entry.known(&evidence.certificate).any(stands);
+            if is_theirs && !is_known && !puts_off_staple(&entry, evidence, self.now()) {
                 self.save_evidence(&mut entry, evidence.clone(), None);
                 self.note_bad(&mut entry, self.now());
                 self.tell(&entry, vec![], vec![]);
@@ -85,4 +85,17 @@ impl Desk {
             entry.staple = Some(Arc::new(staple));
         }
     }
+}
+
+/// A server that staples needs answers of its own, whose first word is about its certificate: what
+/// is told along the way must not put its next question off for ever. It counts where the entry
+/// has no fresh proof, and always if it is bad news.
+fn puts_off_staple(entry: &Entry, evidence: &Evidence, now: Time) -> bool {
+    let is_own = entry.fingerprint() == Some(&evidence.certificate);
+    let interval = entry.settings.check_interval;
+    let is_fresh = |e: &Evidence| {
+        e.source == evidence.source && e.status == Status::Good && now < e.fresh_until(interval)
+    };
+    let is_needed = || !entry.known(&evidence.certificate).any(is_fresh);
+    entry.settings.stapling && is_own && evidence.status == Status::Good && !is_needed()
 }

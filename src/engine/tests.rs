@@ -5,6 +5,7 @@ mod crl;
 mod crls;
 mod replace;
 mod schedule;
+mod siblings;
 mod staple;
 mod threads;
 mod workers;

@@ -110,15 +110,15 @@ fn set_one(ssl: *mut SSL, value: &[u8]) {
 /// The SSLs of this worker's connections that are still in their handshake. Walks all
 /// connections: only for the rare revocation.
 fn handshaking() -> Vec<*mut SSL> {
-    // SAFETY: the worker's connections are an array of connection_n; a free one has fd -1.
-    let all: &[ngx_connection_t] = unsafe {
-        let cycle = &*ngx_cycle;
-        std::slice::from_raw_parts(cycle.connections, cycle.connection_n)
-    };
-    let ssl = |c: &ngx_connection_t| {
-        // SAFETY: an open connection's ssl is null or live.
-        let ssl = unsafe { c.ssl.as_ref() }.filter(|_| c.fd != -1)?;
+    // SAFETY: the worker's connections are an array of connection_n. A free one has fd -1, and one
+    // that was never used nothing else that could be read; an open one's ssl is null or live.
+    let ssl = |c: *const ngx_connection_t| unsafe {
+        let ssl = if (*c).fd == -1 { None } else { (*c).ssl.as_ref() }?;
         (ssl.handshaked() == 0 && !ssl.connection.is_null()).then_some(ssl.connection.cast())
     };
-    all.iter().filter_map(ssl).collect()
+    // SAFETY: as above.
+    unsafe {
+        let cycle = &*ngx_cycle;
+        (0..cycle.connection_n).filter_map(|i| ssl(cycle.connections.add(i))).collect()
+    }
 }

@@ -20,7 +20,7 @@ use crate::engine::{
     Answer, Count, Host, Inquiry, News, NoAnswer, Plan, Ports, Responders, Update,
 };
 use crate::evidence::{Evidence, Reason, Source, Status};
-use crate::facts::Serial;
+use crate::facts::{Fingerprint, Serial};
 use crate::fixture::ocsp::{CertStatus, Reply, Single};
 use crate::fixture::{self, DAY, Identity, NOW, Spec, der};
 use crate::keystore::Keystore;
@@ -39,6 +39,8 @@ pub struct World {
     pub cas: Vec<Arc<FakeCa>>,
     pub ca_settings: Vec<CaSettings>,
     pub settings: EntrySettings,
+    /// Further entries.
+    pub more: Vec<EntrySettings>,
 }
 
 pub fn s(secs: u64) -> Duration {
@@ -70,6 +72,7 @@ impl World {
                 stapling: true,
                 must_staple: false,
             },
+            more: Vec::new(),
             dir,
             clock,
             cas,
@@ -122,7 +125,8 @@ impl World {
 
     /// A worker of the nginx with this zone.
     pub fn worker_of(&self, zone: &Arc<Zone>) -> Worker {
-        self.worker_for(zone, vec![self.settings.clone()])
+        let more = self.more.iter().cloned();
+        self.worker_for(zone, std::iter::once(self.settings.clone()).chain(more).collect())
     }
 
     /// One with these entries. They share the zone's news: good for what is not told there.
@@ -166,17 +170,31 @@ impl World {
         hex(spec.serial)
     }
 
+    /// Stores one for another entry.
+    pub fn store_for(&self, name: &EntryName, serial: u64) -> Serial {
+        self.prepare_for(name, Spec { serial, ..Spec::default() })(&self.dir());
+        hex(serial)
+    }
+
     pub fn prepare(&self, serial: u64) -> impl FnOnce(&std::path::Path) + Send + use<> {
         self.prepare_as(Spec { serial, ..Spec::default() })
     }
 
     /// Stores it when it is called.
     fn prepare_as(&self, spec: Spec) -> impl FnOnce(&std::path::Path) + Send + use<> {
+        self.prepare_for(&self.settings.name, spec)
+    }
+
+    fn prepare_for(
+        &self,
+        name: &EntryName,
+        spec: Spec,
+    ) -> impl FnOnce(&std::path::Path) + Send + use<> {
         let ca = &self.cas[0].identity;
         let leaf = ca.issue(spec);
         let chain = [leaf.pem(), ca.pem()].concat();
         let key = Secret::new(leaf.key.private_key_to_pem_pkcs8().unwrap());
-        let name = self.settings.name.clone();
+        let name = name.clone();
         move |dir| {
             let keystore = Keystore::open(dir).unwrap();
             let lock = keystore.try_lock(&name).unwrap().unwrap();
@@ -469,6 +487,8 @@ pub struct FakeResponder {
     script: Mutex<BTreeMap<String, VecDeque<Say>>>,
     /// Serial and URL of each query.
     pub asked: Mutex<Vec<(Serial, String)>>,
+    /// Whether its answers tell of siblings too.
+    pub tells_all: AtomicBool,
     /// Happens once, while a query is under way.
     pub meanwhile: Hook,
 }
@@ -480,6 +500,7 @@ impl FakeResponder {
             signers: cas.iter().map(|ca| ca.identity.clone()).collect(),
             script: Mutex::default(),
             asked: Mutex::default(),
+            tells_all: AtomicBool::new(false),
             meanwhile: Hook::default(),
         }
     }
@@ -537,11 +558,28 @@ impl Responders for FakeResponder {
             responder: inquiry.url.to_owned(),
         };
         let der = self.der(inquiry, &evidence);
-        Ok(Answer { evidence, others: vec![], der })
+        let others = match self.tells_all.load(SeqCst) {
+            true => inquiry.siblings.iter().map(|about| self.told(about, &evidence)).collect(),
+            false => vec![],
+        };
+        Ok(Answer { evidence, others, der })
     }
 }
 
 impl FakeResponder {
+    /// What the same answer tells of a sibling: revoked, if it is said to be, else good.
+    fn told(&self, (serial, certificate): &(Serial, Fingerprint), answer: &Evidence) -> Evidence {
+        let script = self.script.lock().unwrap();
+        let status = match script.get(&serial.0).and_then(VecDeque::front) {
+            Some(Say::Revoked(reason)) => {
+                Status::Revoked { reason: *reason, at: answer.this_update }
+            }
+            _ => Status::Good,
+        };
+        let (serial, certificate) = (serial.clone(), certificate.clone());
+        Evidence { serial, certificate, status, ..answer.clone() }
+    }
+
     /// The answer that says this.
     fn der(&self, inquiry: &Inquiry, evidence: &Evidence) -> Vec<u8> {
         let issuer = inquiry.issuer.to_der().unwrap();
