@@ -19,6 +19,7 @@ use crate::clock::Time;
 use crate::evidence::{Source, Status};
 use crate::policy;
 use crate::report::What;
+use crate::settings::Check;
 
 pub struct CheckJob {
     entry: usize,
@@ -43,6 +44,8 @@ struct Asking {
     asked: Option<(Time, Time)>,
     /// Why certificates are without an answer.
     failure: Option<NoAnswer>,
+    /// CRLs were looked at for those who wait now, not only for others before them.
+    crl_begun: bool,
 }
 
 enum Need {
@@ -96,7 +99,7 @@ impl CheckJob {
             desk.publish(&mut entry, |news| news.working = Some(Working::Checking));
         }
         let (round, failure) = Round::new(&entry, Source::Ocsp, now, since);
-        self.state = State::Ask(Asking { claim, round, asked: None, failure });
+        self.state = State::Ask(Asking { claim, round, asked: None, failure, crl_begun: false });
         Next::Run
     }
 
@@ -169,8 +172,10 @@ impl CheckJob {
         let Some((subject, issuer, url)) = asking.round.take() else {
             return self.settle(desk, asking, deadline);
         };
-        // Those that come after it get their share of the time.
-        let turns = asking.round.left() + 1;
+        // Those that come after it get their share of the time, and so does a CRL.
+        let since = desk.board().demanded(self.entry);
+        let crl_follows = since.is_some() && desk.entry(self.entry).may_look_at_crl(now, since);
+        let turns = asking.round.left() + 1 + u32::from(crl_follows);
         let siblings = desk.siblings(&subject);
         let answer = desk.ports.responders.ask(&Inquiry {
             certificate: &subject.certificate,
@@ -235,7 +240,7 @@ impl CheckJob {
     }
 
     /// All that could be asked was. Where that was not enough CRLs are looked at.
-    fn settle(&mut self, desk: &Desk, asking: Asking, deadline: Time) -> Next {
+    fn settle(&mut self, desk: &Desk, mut asking: Asking, deadline: Time) -> Next {
         let now = desk.now();
         let mut entry = desk.entry(self.entry);
         if !asking.round.is_about(&entry) {
@@ -247,7 +252,7 @@ impl CheckJob {
         let is_due = entry.news.next_crl.is_none_or(|next| next <= now);
         let beside = each && entry.has_crl();
         if is_due && since.is_some() && (lacks || beside) {
-            desk.begin_crl(self.entry, since);
+            asking.crl_begun = desk.begin_crl(self.entry, since);
             if lacks && now < deadline {
                 drop(entry);
                 self.state = State::AwaitCrl(asking);
@@ -257,7 +262,7 @@ impl CheckJob {
         conclude(desk, &mut entry, asking, since)
     }
 
-    fn await_crl(&mut self, desk: &Desk, asking: Asking) -> Next {
+    fn await_crl(&mut self, desk: &Desk, mut asking: Asking) -> Next {
         let now = desk.now();
         let mut entry = desk.entry(self.entry);
         if !asking.round.is_about(&entry) {
@@ -265,9 +270,14 @@ impl CheckJob {
         }
         let since = desk.board().demanded(self.entry);
         let deadline = asking.asked.map_or(now, |(_, deadline)| deadline);
-        let is_coming = desk.board().is_active((self.entry, Lane::Crl));
-        let waits = is_coming && now < deadline && entry.lacks_crl(now, since);
-        if waits && !entry.is_bad(now) {
+        let may_wait = now < deadline && !entry.is_bad(now) && entry.lacks_crl(now, since);
+        let mut is_coming = desk.board().is_active((self.entry, Lane::Crl));
+        // What came was for others, and asked for before these began to wait.
+        if may_wait && !is_coming && !asking.crl_begun && entry.may_look_at_crl(now, since) {
+            asking.crl_begun = desk.begin_crl(self.entry, since);
+            is_coming = asking.crl_begun;
+        }
+        if may_wait && is_coming {
             drop(entry);
             let pause = desk.pause(30, 80);
             self.state = State::AwaitCrl(asking);
@@ -281,7 +291,12 @@ impl CheckJob {
 fn conclude(desk: &Desk, entry: &mut Entry, asking: Asking, since: Option<Time>) -> Next {
     let now = desk.now();
     let asked = asking.asked.map_or(now, |(asked, _)| asked);
+    // A CRL may have been asked for by others, after these began to wait.
+    let asked = since.map_or(asked, |since| asked.min(since));
+    let refuses_meanwhile =
+        entry.settings.check == Check::Hard && entry.settings.check_interval.is_zero();
     match (asking.failure, what_lacks(desk, entry, now, asked)) {
+        (Some(failure), Lacks::Nothing) if refuses_meanwhile => pass_over(desk, entry, &failure),
         (Some(failure), _) | (None, Lacks::Something(failure)) => {
             fail(desk, entry, &failure, vec![]);
         }
@@ -351,6 +366,20 @@ pub fn settle_news(desk: &Desk, entry: &mut Entry) {
         if !bad {
             news.bad_since = None; // a hold was lifted
         }
+    });
+}
+
+/// One source failed, and the other gave proof that is good for these handshakes only: were there
+/// a back-off, `hard` would refuse the next ones. Told once.
+fn pass_over(desk: &Desk, entry: &mut Entry, failure: &NoAnswer) {
+    if entry.news.check_failures == 0 {
+        let event = What::CheckFailed { cause: failure.cause.clone(), retry: Duration::ZERO };
+        desk.tell(entry, vec![event], vec![]);
+    }
+    desk.publish(entry, |news| {
+        (news.next_check, news.check_failures) = (None, 1);
+        news.last_error = Some(brief(&failure.cause));
+        news.working = None;
     });
 }
 

@@ -1,5 +1,7 @@
 //! CRLs and chains: the second source, and the certificates above the leaf.
 
+use std::time::Duration;
+
 use super::crls::Lists;
 use super::world::*;
 use crate::engine::Count;
@@ -187,6 +189,72 @@ fn with_no_interval_a_crl_is_looked_at_beside_each_answer() {
     worker.demand();
     world.drive(&mut [&mut worker]);
     assert_eq!(world.stored(), Some(world.cas[0].serial(1)));
+}
+
+#[test]
+fn with_no_interval_a_crl_stands_in_for_a_responder_each_time() {
+    for say in [Say::Hang(s(60)), Say::Nothing(None), Say::Unknown] {
+        let mut world = with_both();
+        (world.settings.check, world.settings.check_interval) = (Check::Hard, s(0));
+        let serial = world.store(0x11);
+        world.responder.say(&serial, std::slice::from_ref(&say));
+        let mut worker = world.worker();
+        let mut lines = Vec::new();
+        for n in 1..=3 {
+            worker.look();
+            worker.told();
+            assert_eq!(worker.decide(None), Decision::Check, "{say:?} {n}");
+            let begun = world.now();
+            worker.demand();
+            world.drive(&mut [&mut worker]);
+            let told = worker.told();
+            assert!(world.now().since(begun) < world.settings.timeout, "{say:?} {n}");
+            assert_eq!(worker.decide(Some(told.finished[0])), Decision::Serve, "{say:?} {n}");
+            lines.extend(told.lines());
+            world.clock.advance(s(1));
+        }
+        assert_eq!(lines.len(), 1, "told once: {lines:?}");
+    }
+}
+
+#[test]
+fn a_crl_that_others_asked_for_meanwhile_is_proof() {
+    let mut world = with_crl_only(Check::Hard);
+    world.settings.check_interval = s(0);
+    world.store(0x11);
+    let mut worker = world.worker();
+    worker.look();
+    // A job stands in a queue; until it runs another worker asks.
+    worker.demand();
+    world.clock.advance(Duration::from_millis(20));
+    world.crls.copy_of(world.now());
+    world.clock.advance(Duration::from_millis(20));
+    world.drive(&mut [&mut worker]);
+    let told = worker.told();
+    assert_eq!(told.lines(), Vec::<String>::new());
+    assert_eq!(worker.decide(Some(told.finished[0])), Decision::Serve);
+}
+
+#[test]
+fn a_crl_that_came_for_others_is_looked_at_again() {
+    let mut world = with_both();
+    (world.settings.check, world.settings.check_interval) = (Check::Hard, s(0));
+    let serial = world.store(0x11);
+    world.responder.say(&serial, &[Say::Good, Say::Nothing(None)]);
+    world.crls.say(&serial, &[vec![Lists::Busy; 10], vec![Lists::Not]].concat());
+    let mut worker = world.worker();
+    worker.look();
+    worker.demand();
+    world.crls.copy_of(world.now());
+    while worker.told().finished.is_empty() {
+        assert!(worker.desk.work_once().is_some());
+    }
+    // The CRL is still on its way, and the responder fails from now on.
+    world.clock.advance(Duration::from_millis(100));
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    let told = worker.told();
+    assert_eq!(worker.decide(Some(told.finished[0])), Decision::Serve, "{:?}", told.lines());
 }
 
 #[test]

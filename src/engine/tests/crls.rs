@@ -23,17 +23,23 @@ pub struct FakeCrls {
     clock: Arc<FakeClock>,
     script: Mutex<BTreeMap<String, VecDeque<Lists>>>,
     looked: Mutex<Vec<(Serial, Time)>>,
+    copy: Mutex<Option<Time>>,
 }
 
 impl FakeCrls {
     pub fn new(clock: Arc<FakeClock>) -> FakeCrls {
-        FakeCrls { clock, script: Mutex::default(), looked: Mutex::default() }
+        FakeCrls { clock, script: Mutex::default(), looked: Mutex::default(), copy: Mutex::default() }
     }
 
     /// The last is repeated. Of what nothing is said is not listed.
     pub fn say(&self, serial: &Serial, says: &[Lists]) {
         let says = says.iter().cloned().collect();
         self.script.lock().unwrap().insert(serial.0.clone(), says);
+    }
+
+    /// There is a copy that was asked for then: it is what those get for whom it is good enough.
+    pub fn copy_of(&self, asked: Time) {
+        *self.copy.lock().unwrap() = Some(asked);
     }
 
     /// What was looked up since the last call, and how old a copy would have been good enough.
@@ -67,6 +73,8 @@ impl Crls for FakeCrls {
             }
         };
         self.looked.lock().unwrap().push((serial.clone(), asked_since));
+        let copy = self.copy.lock().unwrap().filter(|asked| *asked >= asked_since);
+        let asked = copy.unwrap_or(asked);
         let evidence = Evidence {
             certificate: inquiry.facts.fingerprint.clone(),
             serial,
