@@ -18,10 +18,13 @@ impl Desk {
         subjects(&self.plan, &entry.settings, ca, chain, &bundle.facts)
     }
 
-    /// Further certificates of ours that its issuer issued: an answer may tell of several.
+    /// Further certificates of ours that its issuer issued: an answer may tell of several. Only
+    /// those about which the same settings say what counts as an answer.
     pub fn siblings(&self, subject: &Subject) -> Vec<(Serial, Fingerprint)> {
         let is_sibling = |s: &&Arc<Subject>| {
-            s.issuer == subject.issuer && s.facts.fingerprint != subject.facts.fingerprint
+            s.issuer == subject.issuer
+                && (s.ca, s.is_ca) == (subject.ca, subject.is_ca)
+                && s.facts.fingerprint != subject.facts.fingerprint
         };
         let named = |s: &Arc<Subject>| (s.facts.serial.clone(), s.facts.fingerprint.clone());
         let of_entry = |index| {
@@ -37,9 +40,12 @@ impl Desk {
             let mut entry = self.entry(index);
             let is_theirs =
                 entry.subjects.iter().any(|s| s.facts.fingerprint == evidence.certificate);
-            let is_known = entry
-                .known(&evidence.certificate)
-                .any(|e| e.source == evidence.source && e.checked_at >= evidence.checked_at);
+            // Not by when it was asked for: one that lags may have been asked later.
+            let stands = |e: &Evidence| {
+                let of_both = Evidence::newest(e.clone(), evidence.clone(), self.now());
+                e.source == evidence.source && of_both == *e
+            };
+            let is_known = entry.known(&evidence.certificate).any(stands);
             if is_theirs && !is_known {
                 self.save_evidence(&mut entry, evidence.clone(), None);
                 self.note_bad(&mut entry, self.now());
