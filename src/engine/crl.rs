@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use super::backoff;
-use super::check::{after, settle_news};
 use super::desk::{Desk, brief};
 use super::entry::Entry;
 use super::host::Count;
 use super::job::{End, Next};
+use super::outcome::{after, settle_news};
 use super::ports::{Inquiry, NoAnswer};
 use super::round::Round;
 use super::subject::{Subject, host_of};

@@ -5,6 +5,7 @@ mod crl;
 mod crls;
 mod replace;
 mod schedule;
+mod shared;
 mod staple;
 mod threads;
 mod workers;

@@ -28,7 +28,12 @@ pub struct FakeCrls {
 
 impl FakeCrls {
     pub fn new(clock: Arc<FakeClock>) -> FakeCrls {
-        FakeCrls { clock, script: Mutex::default(), looked: Mutex::default(), copy: Mutex::default() }
+        FakeCrls {
+            clock,
+            script: Mutex::default(),
+            looked: Mutex::default(),
+            copy: Mutex::default(),
+        }
     }
 
     /// The last is repeated. Of what nothing is said is not listed.

@@ -39,6 +39,8 @@ pub struct World {
     pub cas: Vec<Arc<FakeCa>>,
     pub ca_settings: Vec<CaSettings>,
     pub settings: EntrySettings,
+    /// Further entries, after the first.
+    pub more: Vec<EntrySettings>,
 }
 
 pub fn s(secs: u64) -> Duration {
@@ -70,6 +72,7 @@ impl World {
                 stapling: true,
                 must_staple: false,
             },
+            more: Vec::new(),
             dir,
             clock,
             cas,
@@ -134,7 +137,12 @@ impl World {
         let plan = Plan {
             keystore: self.dir(),
             cas: self.ca_settings.clone(),
-            entries: vec![Arc::new(self.settings.clone())],
+            entries: [&self.settings]
+                .into_iter()
+                .chain(&self.more)
+                .cloned()
+                .map(Arc::new)
+                .collect(),
         };
         let ports = self.ports();
         let desk = Desk::new(plan, host.clone(), ports, self.keystore());
@@ -161,17 +169,31 @@ impl World {
         hex(spec.serial)
     }
 
+    /// The same for a further entry.
+    pub fn store_for(&self, settings: &EntrySettings, serial: u64) -> Serial {
+        self.prepare_for(settings, Spec { serial, ..Spec::default() })(&self.dir());
+        hex(serial)
+    }
+
     pub fn prepare(&self, serial: u64) -> impl FnOnce(&std::path::Path) + Send + use<> {
         self.prepare_as(Spec { serial, ..Spec::default() })
     }
 
     /// Stores it when it is called.
     fn prepare_as(&self, spec: Spec) -> impl FnOnce(&std::path::Path) + Send + use<> {
+        self.prepare_for(&self.settings, spec)
+    }
+
+    fn prepare_for(
+        &self,
+        settings: &EntrySettings,
+        spec: Spec,
+    ) -> impl FnOnce(&std::path::Path) + Send + use<> {
         let ca = &self.cas[0].identity;
         let leaf = ca.issue(spec);
         let chain = [leaf.pem(), ca.pem()].concat();
         let key = Secret::new(leaf.key.private_key_to_pem_pkcs8().unwrap());
-        let name = self.settings.name.clone();
+        let name = settings.name.clone();
         move |dir| {
             let keystore = Keystore::open(dir).unwrap();
             let lock = keystore.try_lock(&name).unwrap().unwrap();
@@ -337,7 +359,8 @@ impl Told {
 /// What the workers of one nginx share.
 #[derive(Default)]
 pub struct Zone {
-    news: Mutex<News>,
+    /// By entry.
+    news: Mutex<BTreeMap<usize, News>>,
     changes: Mutex<u64>,
     claim: Mutex<Option<(usize, Time)>>,
     leader: Mutex<Option<usize>>,
@@ -391,17 +414,18 @@ impl Host for FakeHost {
         self.bell.notify_all();
     }
 
-    fn news(&self, _entry: usize) -> News {
+    fn news(&self, entry: usize) -> News {
         happen(&self.before_news);
-        self.zone.news.lock().unwrap().clone()
+        self.zone.news.lock().unwrap().get(&entry).cloned().unwrap_or_default()
     }
 
-    fn publish(&self, _entry: usize, change: &mut dyn FnMut(&mut News)) {
-        let mut news = self.zone.news.lock().unwrap();
-        change(&mut news);
+    fn publish(&self, entry: usize, change: &mut dyn FnMut(&mut News)) {
+        let mut all = self.zone.news.lock().unwrap();
+        let news = all.entry(entry).or_default();
+        change(news);
         news.seq += 1;
         // As the zone does it.
-        let json = serde_json::to_vec(&*news).unwrap();
+        let json = serde_json::to_vec(news).unwrap();
         assert!(json.len() <= News::LIMIT, "{} bytes", json.len());
         *news = serde_json::from_slice(&json).unwrap();
     }

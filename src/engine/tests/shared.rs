@@ -1,0 +1,99 @@
+//! What entries of one CA have in common: intermediates, and answers about several.
+
+use std::sync::Arc;
+
+use super::world::*;
+use crate::engine::subject::Subject;
+use crate::evidence::{Evidence, Reason, Source, Status};
+use crate::facts::Serial;
+use crate::settings::{EntryName, EntrySettings};
+
+/// The intermediate of CA "one".
+fn intermediate() -> Serial {
+    Serial("ca".into())
+}
+
+/// A world with this many further entries of the same CA, all with a certificate.
+fn crowd(mut world: World, others: usize) -> World {
+    world.store(0x11);
+    for n in 0..others {
+        let name = EntryName::new(&format!("shop{n}.example")).unwrap();
+        let settings = EntrySettings { name, ..world.settings.clone() };
+        world.store_for(&settings, 0x20 + n as u64);
+        world.more.push(settings);
+    }
+    world
+}
+
+#[test]
+fn one_asks_about_a_shared_intermediate() {
+    let world = crowd(World::with_intermediate(Some("http://root-ocsp/"), None), 9);
+    let mut worker = world.worker();
+    for refreshes in 1..=3 {
+        let written = world.keystore().changes_end().unwrap();
+        world.pass(&mut [&mut worker], s(1700));
+        let asked = world.responder.queries();
+        let about = asked.iter().filter(|serial| **serial == intermediate()).count();
+        assert!(about <= refreshes.min(2), "{about} queries");
+        let (changes, _) = world.keystore().changes_since(written).unwrap();
+        assert!(changes.len() <= 45, "{} answers written", changes.len());
+    }
+    for index in 0..10 {
+        let entry = worker.desk.entry(index);
+        assert_eq!(entry.links()[1].evidence.len(), 1, "{index}");
+        assert!(entry.proven_at(world.now()).is_some());
+    }
+}
+
+#[test]
+fn what_one_learns_counts_for_all() {
+    let world = crowd(World::with_intermediate(Some("http://root-ocsp/"), None), 1);
+    let worker = world.worker();
+    let issuer = {
+        let mut entry = worker.desk.entry(0);
+        worker.desk.reload(&mut entry).unwrap();
+        entry.subjects[1].facts.fingerprint.clone()
+    };
+    worker.desk.reload(&mut worker.desk.entry(1)).unwrap();
+    let said = |status, second| Evidence {
+        certificate: issuer.clone(),
+        serial: intermediate(),
+        source: Source::Ocsp,
+        status,
+        this_update: world.now() + s(second),
+        next_update: None,
+        checked_at: world.now() + s(second),
+        responder: "http://root-ocsp/".into(),
+    };
+    // The good answer was asked for later, of a responder that lags.
+    worker.desk.spread(0, &said(Status::Good, 2));
+    assert!(!worker.desk.entry(1).is_bad(world.now()));
+    let revoked = Status::Revoked { reason: Reason::CaCompromise, at: world.now() };
+    worker.desk.spread(0, &said(revoked, 1));
+    assert!(worker.desk.entry(1).is_bad(world.now()));
+    assert!(!worker.desk.entry(0).is_bad(world.now()), "who asked stores it for itself");
+}
+
+#[test]
+fn siblings_are_of_one_issuer_and_settings() {
+    let world = crowd(World::new(), 2);
+    let worker = world.worker();
+    for index in 0..3 {
+        worker.desk.reload(&mut worker.desk.entry(index)).unwrap();
+    }
+    let own = Arc::clone(&worker.desk.entry(0).subjects[0]);
+    // Another block of the same CA may believe another signer, or demand nonces; intermediates
+    // are asked about with neither.
+    for (ca, is_ca, found) in [(0, false, 2), (1, false, 0), (0, true, 0)] {
+        let subject = Subject {
+            certificate: own.certificate.clone(),
+            facts: own.facts.clone(),
+            is_ca,
+            issuer: own.issuer.clone(),
+            ocsp_urls: vec![],
+            crl_urls: vec![],
+            ca,
+        };
+        assert_eq!(worker.desk.siblings(&subject).len(), found, "{ca} {is_ca}");
+    }
+}
