@@ -36,7 +36,7 @@ impl CrlJob {
     }
 
     pub fn host(&self) -> Option<String> {
-        self.asking.as_ref().and_then(|asking| asking.round.url()).map(host_of)
+        self.asking.as_ref().and_then(|asking| asking.round.url()).map(host_of).map(place_at)
     }
 
     pub fn step(&mut self, desk: &Desk) -> Next {
@@ -89,7 +89,9 @@ impl CrlJob {
             Ok(None) if desk.now() < asking.until => {
                 asking.round.put_back(url);
                 self.asking = Some(asking);
-                return Next::Wait(desk.pause(50, 150));
+                // A thousand entries may wait for one large CRL.
+                let (from, to) = if self.since.is_some() { (50, 150) } else { (1000, 3000) };
+                return Next::Wait(desk.pause(from, to));
             }
             Ok(None) => {
                 let cause = format!("crl: another worker has not fetched it in time, source={url}");
@@ -157,6 +159,12 @@ pub fn fail(desk: &Desk, entry: &mut Entry, failure: &NoAnswer) {
         (news.next_crl, news.crl_failures) = (Some(now + retry), failures);
         news.last_error = Some(brief(&failure.cause));
     });
+}
+
+/// What CRLs of a host are counted under: a large one that comes in for minutes must not stand in
+/// the way of OCSP, which many CAs have at the same host.
+pub fn place_at(host: String) -> String {
+    format!("crl {host}")
 }
 
 /// For one CRL: a shard of 70 MB over a slow line.

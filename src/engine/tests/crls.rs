@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::clock::{Clock, FakeClock, Time};
 use crate::engine::{Crls, Inquiry, Listing, NoAnswer};
@@ -24,6 +25,8 @@ pub struct FakeCrls {
     script: Mutex<BTreeMap<String, VecDeque<Lists>>>,
     looked: Mutex<Vec<(Serial, Time)>>,
     copy: Mutex<Option<Time>>,
+    /// How long the last look-up might have taken.
+    pub patience: Mutex<Duration>,
 }
 
 impl FakeCrls {
@@ -33,6 +36,7 @@ impl FakeCrls {
             script: Mutex::default(),
             looked: Mutex::default(),
             copy: Mutex::default(),
+            patience: Mutex::default(),
         }
     }
 
@@ -66,6 +70,7 @@ impl Crls for FakeCrls {
             let says = script.entry(serial.0.clone()).or_default();
             if says.len() > 1 { says.pop_front() } else { says.front().cloned() }
         };
+        *self.patience.lock().unwrap() = inquiry.timeout;
         let asked = self.clock.now();
         let status = match says.unwrap_or(Lists::Not) {
             Lists::Busy => return Ok(None),

@@ -1,12 +1,13 @@
 //! What can be stapled, through checks, restarts and replacements.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 
 use super::world::*;
 use crate::engine::{Update, View};
 use crate::evidence::{Evidence, Reason, Source, Status};
 use crate::facts::Fingerprint;
-use crate::fixture::{DAY, NOW, at};
+use crate::fixture::{DAY, NOW, Spec, at};
 use crate::settings::Check;
 use crate::staple::Staple;
 
@@ -157,4 +158,48 @@ fn an_answer_that_comes_alone_is_told_of() {
     std::fs::write(&file, der).unwrap();
     other.desk.reload(&mut other.desk.entry(0)).unwrap();
     assert!(staple(last(&other.updates())).is_some());
+}
+
+/// The CRL knows of a new certificate before the responder does.
+fn must_staple_with_a_crl() -> World {
+    let world = World::with(|w| {
+        w.ca_settings[0].evidence.crl = Some("http://crl/".into());
+        w.settings.must_staple = true;
+    });
+    world.cas[0].must_staple.store(true, SeqCst);
+    world.responder.say(&world.cas[0].serial(1), &[Say::Unknown, Say::Unknown, Say::Good]);
+    world
+}
+
+#[test]
+fn a_new_certificate_that_must_be_stapled_waits_for_its_staple() {
+    let world = must_staple_with_a_crl();
+    let mut worker = world.worker();
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    let updates = worker.updates();
+    for update in updates.iter().filter(|u| u.view.bundle.is_ok()) {
+        assert!(staple(&update.view).is_some());
+    }
+    assert!(last(&updates).bundle.as_ref().unwrap().facts.must_staple);
+    assert_eq!(world.crls.serials().len(), 1, "known by then");
+}
+
+#[test]
+fn one_that_gets_no_staple_replaces_only_a_bad_one() {
+    let new = |world: &World| world.stored() == Some(world.cas[0].serial(1));
+    for bad in [false, true] {
+        let world = must_staple_with_a_crl();
+        world.responder.say(&world.cas[0].serial(1), &[Say::Unknown]);
+        let life = if bad { (-DAY, -1) } else { (-10 * DAY, DAY) };
+        world.store_as(Spec { serial: 0x11, life, ..Spec::default() });
+        let mut worker = world.worker();
+        world.pass(&mut [&mut worker], s(60));
+        assert_eq!(new(&world), bad);
+        world.responder.say(&world.cas[0].serial(1), &[Say::Good]);
+        world.pass(&mut [&mut worker], s(400));
+        assert!(new(&world));
+        assert!(staple(last(&worker.updates())).is_some());
+        assert_eq!(world.cas[0].issued(), 1);
+    }
 }

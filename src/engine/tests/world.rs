@@ -255,6 +255,7 @@ impl World {
 
 const AIA: &str = "1.3.6.1.5.5.7.1.1";
 const CDP: &str = "2.5.29.31";
+const TLS_FEATURE: &str = "1.3.6.1.5.5.7.1.24";
 
 fn ca_settings(ca: &FakeCa) -> CaSettings {
     CaSettings {
@@ -602,6 +603,8 @@ pub struct FakeCa {
     pub issued: AtomicUsize,
     /// Each key that a CSR asked for, in DER.
     pub keys: Mutex<Vec<Vec<u8>>>,
+    /// What it issues has the TLS feature.
+    pub must_staple: AtomicBool,
 }
 
 impl FakeCa {
@@ -624,6 +627,7 @@ impl FakeCa {
             orders: AtomicUsize::new(0),
             issued: AtomicUsize::new(0),
             keys: Mutex::default(),
+            must_staple: AtomicBool::new(false),
         })
     }
 
@@ -651,7 +655,10 @@ impl FakeCa {
 
     fn issue(&self, request: &X509Req, names: &[&str], life: (i64, i64)) -> Vec<u8> {
         let n = self.issued.fetch_add(1, SeqCst) + 1;
-        let spec = Spec { serial: self.number(n), names, life, ..Spec::default() };
+        let feature: &[u8] = &[0x30, 3, 2, 1, 5];
+        let extensions = [(TLS_FEATURE, false, feature)];
+        let extensions = if self.must_staple.load(SeqCst) { &extensions[..] } else { &[] };
+        let spec = Spec { serial: self.number(n), names, life, extensions, ..Spec::default() };
         let leaf = self.identity.certify(&spec, &request.public_key().unwrap());
         [leaf.to_pem().unwrap(), self.identity.pem()].concat()
     }
