@@ -31,7 +31,7 @@ pub fn conclude(
     let asked = since.map_or(asked, |since| asked.min(since));
     let refuses_meanwhile =
         entry.settings.check == Check::Hard && entry.settings.check_interval.is_zero();
-    match (failure, what_lacks(desk, entry, now, asked)) {
+    match (failure, what_lacks(desk, entry, now, asked, since)) {
         (Some(failure), Lacks::Nothing) if refuses_meanwhile => pass_over(desk, entry, &failure),
         (Some(failure), _) | (None, Lacks::Something(failure)) => {
             fail(desk, entry, &failure, vec![]);
@@ -45,13 +45,13 @@ pub fn conclude(
 
 enum Lacks {
     Nothing,
-    /// A CRL that could not be had, as was told; it is tried again then.
+    /// A CRL that could not be had, as was or will be told; it is tried again then.
     Crl(Time),
     Something(NoAnswer),
 }
 
 /// Nobody who was asked failed, and yet handshakes that have waited may lack something.
-fn what_lacks(desk: &Desk, entry: &Entry, now: Time, asked: Time) -> Lacks {
+fn what_lacks(desk: &Desk, entry: &Entry, now: Time, asked: Time, since: Option<Time>) -> Lacks {
     let settings = &entry.settings;
     let (is_proven, lacks_staple) = entry.with_standing(|s| {
         let is_proven = policy::is_proven(now, s, settings, Some(asked));
@@ -61,12 +61,16 @@ fn what_lacks(desk: &Desk, entry: &Entry, now: Time, asked: Time) -> Lacks {
     let cause = match entry.news.next_crl.filter(|next| now < *next) {
         _ if is_proven && !lacks_staple => return Lacks::Nothing,
         _ if is_proven => "the OCSP answer can't be stapled, as the certificate demands",
+        // Nobody waits for it, and the job that looks at it tells what becomes of that.
+        _ if is_coming && since.is_none() => return Lacks::Crl(now + SOON),
         _ if is_coming => "crl: it is still being fetched",
         Some(next) => return Lacks::Crl(next),
         None => "nobody who was asked gave proof",
     };
     Lacks::Something(NoAnswer { cause: cause.to_owned(), retry_after: None })
 }
+
+const SOON: Duration = Duration::from_secs(5);
 
 /// Nobody is held before that.
 fn postpone(desk: &Desk, entry: &mut Entry, next: Time) {

@@ -1,5 +1,6 @@
 //! The engine as a whole, against ports that say what the test wants.
 
+mod beside;
 mod check;
 mod crl;
 mod crls;

@@ -1,7 +1,5 @@
 //! CRLs and chains: the second source, and the certificates above the leaf.
 
-use std::time::Duration;
-
 use super::crls::Lists;
 use super::world::*;
 use crate::engine::Count;
@@ -13,12 +11,12 @@ use crate::settings::Check;
 const CRL: &str = "http://crl/";
 
 /// There is a CRL beside the responder.
-fn with_both() -> World {
+pub fn with_both() -> World {
     World::with(|w| w.ca_settings[0].evidence.crl = Some(CRL.into()))
 }
 
 /// There is a CRL, and nobody answers OCSP.
-fn with_crl_only(check: Check) -> World {
+pub fn with_crl_only(check: Check) -> World {
     World::with(|w| {
         w.ca_settings[0].evidence.crl = Some(CRL.into());
         w.ca_settings[0].evidence.ocsp_responder = None;
@@ -169,95 +167,6 @@ fn one_that_takes_too_long_is_waited_for_behind() {
 }
 
 #[test]
-fn with_no_interval_a_crl_is_looked_at_beside_each_answer() {
-    let mut world = with_both();
-    world.settings.check_interval = s(0);
-    let serial = world.store(0x11);
-    let mut worker = world.worker();
-    for n in 1..=3 {
-        worker.demand();
-        world.drive(&mut [&mut worker]);
-        let told = worker.told();
-        assert_eq!(told.finished.len(), 1, "{n}");
-        assert_eq!(worker.decide(Some(told.finished[0])), Decision::Serve);
-        let looked = world.crls.looked_up();
-        assert_eq!(looked.len(), 1, "{n}");
-        assert!(looked[0].1 >= told.finished[0], "no copy of before counts");
-        world.clock.advance(s(1));
-    }
-    world.crls.say(&serial, &[Lists::As(Reason::Superseded)]);
-    worker.demand();
-    world.drive(&mut [&mut worker]);
-    assert_eq!(world.stored(), Some(world.cas[0].serial(1)));
-}
-
-#[test]
-fn with_no_interval_a_crl_stands_in_for_a_responder_each_time() {
-    for say in [Say::Hang(s(60)), Say::Nothing(None), Say::Unknown] {
-        let mut world = with_both();
-        (world.settings.check, world.settings.check_interval) = (Check::Hard, s(0));
-        let serial = world.store(0x11);
-        world.responder.say(&serial, std::slice::from_ref(&say));
-        let mut worker = world.worker();
-        let mut lines = Vec::new();
-        for n in 1..=3 {
-            worker.look();
-            worker.told();
-            assert_eq!(worker.decide(None), Decision::Check, "{say:?} {n}");
-            let begun = world.now();
-            worker.demand();
-            world.drive(&mut [&mut worker]);
-            let told = worker.told();
-            assert!(world.now().since(begun) < world.settings.timeout, "{say:?} {n}");
-            assert_eq!(worker.decide(Some(told.finished[0])), Decision::Serve, "{say:?} {n}");
-            lines.extend(told.lines());
-            world.clock.advance(s(1));
-        }
-        assert_eq!(lines.len(), 1, "told once: {lines:?}");
-    }
-}
-
-#[test]
-fn a_crl_that_others_asked_for_meanwhile_is_proof() {
-    let mut world = with_crl_only(Check::Hard);
-    world.settings.check_interval = s(0);
-    world.store(0x11);
-    let mut worker = world.worker();
-    worker.look();
-    // A job stands in a queue; until it runs another worker asks.
-    worker.demand();
-    world.clock.advance(Duration::from_millis(20));
-    world.crls.copy_of(world.now());
-    world.clock.advance(Duration::from_millis(20));
-    world.drive(&mut [&mut worker]);
-    let told = worker.told();
-    assert_eq!(told.lines(), Vec::<String>::new());
-    assert_eq!(worker.decide(Some(told.finished[0])), Decision::Serve);
-}
-
-#[test]
-fn a_crl_that_came_for_others_is_looked_at_again() {
-    let mut world = with_both();
-    (world.settings.check, world.settings.check_interval) = (Check::Hard, s(0));
-    let serial = world.store(0x11);
-    world.responder.say(&serial, &[Say::Good, Say::Nothing(None)]);
-    world.crls.say(&serial, &[vec![Lists::Busy; 10], vec![Lists::Not]].concat());
-    let mut worker = world.worker();
-    worker.look();
-    worker.demand();
-    world.crls.copy_of(world.now());
-    while worker.told().finished.is_empty() {
-        assert!(worker.desk.work_once().is_some());
-    }
-    // The CRL is still on its way, and the responder fails from now on.
-    world.clock.advance(Duration::from_millis(100));
-    worker.demand();
-    world.drive(&mut [&mut worker]);
-    let told = worker.told();
-    assert_eq!(worker.decide(Some(told.finished[0])), Decision::Serve, "{:?}", told.lines());
-}
-
-#[test]
 fn copies_of_others_are_used() {
     let world = with_crl_only(Check::Soft);
     world.store(0x11);
@@ -274,12 +183,12 @@ fn copies_of_others_are_used() {
 }
 
 /// The intermediate of CA "one".
-fn intermediate() -> Serial {
+pub fn intermediate() -> Serial {
     Serial("ca".into())
 }
 
 #[test]
-fn intermediates_are_checked_where_they_say() {
+pub fn intermediates_are_checked_where_they_say() {
     let world = World::with_intermediate(Some("http://root-ocsp/"), Some("http://root-crl/"));
     let serial = world.store(0x11);
     let mut worker = world.worker();

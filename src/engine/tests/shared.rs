@@ -2,16 +2,11 @@
 
 use std::sync::Arc;
 
+use super::crl::intermediate;
 use super::world::*;
 use crate::engine::subject::Subject;
 use crate::evidence::{Evidence, Reason, Source, Status};
-use crate::facts::Serial;
 use crate::settings::{EntryName, EntrySettings};
-
-/// The intermediate of CA "one".
-fn intermediate() -> Serial {
-    Serial("ca".into())
-}
 
 /// A world with this many further entries of the same CA, all with a certificate.
 fn crowd(mut world: World, others: usize) -> World {
