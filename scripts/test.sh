@@ -19,9 +19,11 @@ main() {
     rm -rf "$LOGS"
     mkdir -p "$LOGS"
     step "install what is missing" install_everything
+    step "install OpenBao and the test vectors" need_python_tools || true
     # What was found or installed counts in this shell too.
     need_rust
     need_nginx
+    find_python_tools
 
     step_if "cargo fmt" "format" cargo fmt --check
     step_if "cargo clippy" "lints of the core" lint --all-targets
@@ -47,6 +49,7 @@ install_everything() {
     need_nginx
     need_module
     need_programs
+    need_peers
     need_rust_linters
     install shellcheck=shellcheck dpkg=libnginx-mod-stream
 }

@@ -22,6 +22,8 @@ pub struct Standing<'a> {
     pub stored_at: Option<Time>,
     /// After a failed check: until then it is not tried again.
     pub next_check: Option<Time>,
+    /// After responders that failed where a CRL gave proof: until then they are not asked again.
+    pub next_ocsp: Option<Time>,
     /// After a CRL that could not be had: until then it is not fetched again.
     pub next_crl: Option<Time>,
     /// After a failed issuance: until then it is not tried again.
@@ -48,6 +50,15 @@ impl Link {
             Source::Ocsp => self.has_ocsp,
             Source::Crl => self.has_crl,
         }
+    }
+
+    /// What it stands and falls with until something newer is known: a hold may be lifted.
+    pub fn may_change(&self, now: Time) -> impl Iterator<Item = &Evidence> {
+        self.evidence.iter().filter(move |e| match e.status {
+            Status::Good => e.counts_at(now),
+            Status::Revoked { reason, .. } => reason == Reason::CertificateHold,
+            Status::Unknown => false,
+        })
     }
 
     /// Answers that prove it, if they are fresh.
@@ -111,6 +122,14 @@ pub enum Refusal {
     NoProof,
     /// `check hard` and not valid for more than the tolerated skew to come.
     NotYetValid,
+}
+
+impl Badness {
+    /// Whether a newer answer may take it back (RFC 5280, 5.3.1).
+    pub fn may_be_lifted(&self) -> bool {
+        let hold = Reason::CertificateHold;
+        matches!(self, Badness::Revoked(r) | Badness::IssuerRevoked(r) if *r == hold)
+    }
 }
 
 impl fmt::Display for Badness {

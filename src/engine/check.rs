@@ -9,7 +9,7 @@ use super::desk::Desk;
 use super::entry::Entry;
 use super::host::{Count, Working};
 use super::job::{Claim, End, MINIMUM, Next, patience};
-use super::outcome::{self, after, fail};
+use super::outcome::{self, Answers, after, fail};
 use super::ports::{Inquiry, NoAnswer};
 use super::replace;
 use super::round::Round;
@@ -38,6 +38,8 @@ struct Asking {
     round: Round,
     /// When the first query went out, and until when answers are waited for.
     asked: Option<(Time, Time)>,
+    /// A responder has answered.
+    answered: bool,
     /// Why certificates are without an answer.
     failure: Option<NoAnswer>,
     /// CRLs were looked at for those who wait now, not only for others before them.
@@ -95,7 +97,8 @@ impl CheckJob {
             desk.publish(&mut entry, |news| news.working = Some(Working::Checking));
         }
         let (round, failure) = Round::new(&entry, Source::Ocsp, now, since);
-        self.state = State::Ask(Asking { claim, round, asked: None, failure, crl_begun: false });
+        let (asked, answered, crl_begun) = (None, false, false);
+        self.state = State::Ask(Asking { claim, round, asked, answered, failure, crl_begun });
         Next::Run
     }
 
@@ -127,8 +130,10 @@ impl CheckJob {
     }
 
     fn need(&self, entry: &Entry, now: Time, since: Option<Time>) -> Need {
+        let is_due = entry.check_at(now).is_some_and(|due| due <= now);
         if entry.is_bad(now) {
-            return Need::Replace;
+            // Whether a hold was lifted is asked while nobody waits.
+            return if is_due && since.is_none() { Need::Ask } else { Need::Replace };
         }
         // An answer counts that was asked for after the demand, or by the worker that this job
         // has waited for: its query is shared.
@@ -137,7 +142,7 @@ impl CheckJob {
         // What is only to be renewed in time is not waited for.
         let asks = match since {
             Some(since) => !is_shared && entry.needs_check(now, since),
-            None => entry.check_at(now).is_some_and(|due| due <= now),
+            None => is_due,
         };
         if asks { Need::Ask } else { Need::Nothing }
     }
@@ -169,10 +174,8 @@ impl CheckJob {
         let Some((subject, issuer, url)) = asking.round.take() else {
             return self.settle(desk, asking, deadline);
         };
-        // Those that come after it get their share of the time, and so does a CRL.
-        let since = desk.board().demanded(self.entry);
-        let crl_follows = since.is_some() && desk.entry(self.entry).may_look_at_crl(now, since);
-        let turns = asking.round.left() + 1 + u32::from(crl_follows);
+        // Those that come after it get their share of the time.
+        let turns = asking.round.left() + 1 + u32::from(subject.has_crl());
         let siblings = desk.siblings(&subject);
         let answer = desk.ports.responders.ask(&Inquiry {
             certificate: &subject.certificate,
@@ -203,6 +206,7 @@ impl CheckJob {
                 desk.note_bad(&mut entry, desk.now());
                 if proves {
                     asking.round.answered(&subject);
+                    asking.answered = true;
                     drop(entry);
                     if subject.is_ca {
                         desk.spread(self.entry, &answer.evidence);
@@ -248,7 +252,7 @@ impl CheckJob {
         let lacks = entry.lacks_crl(now, since);
         let is_due = entry.news.next_crl.is_none_or(|next| next <= now);
         let beside = each && entry.has_crl();
-        if is_due && since.is_some() && (lacks || beside) {
+        if is_due && (lacks || (beside && since.is_some())) {
             asking.crl_begun = desk.begin_crl(self.entry, since);
             if lacks && now < deadline {
                 drop(entry);
@@ -287,6 +291,7 @@ impl CheckJob {
 impl Asking {
     fn conclude(self, desk: &Desk, entry: &mut Entry, since: Option<Time>) -> Next {
         let asked = self.asked.map_or(desk.now(), |(asked, _)| asked);
-        outcome::conclude(desk, entry, asked, self.failure, since)
+        let answers = Answers { asked, any: self.answered, failure: self.failure };
+        outcome::conclude(desk, entry, answers, since)
     }
 }

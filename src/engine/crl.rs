@@ -135,8 +135,12 @@ impl CrlJob {
 }
 
 fn settle(desk: &Desk, entry: &mut Entry) {
+    let bad = entry.is_bad(desk.now());
     desk.publish(entry, |news| {
         (news.next_crl, news.crl_failures) = (None, 0);
+        if !bad {
+            news.bad_since = None; // a hold was lifted
+        }
         if news.issue_failures == 0 && news.check_failures == 0 {
             news.last_error = None;
         }

@@ -135,6 +135,7 @@ impl Desk {
                 loaded = Ok(newer);
             }
         }
+        let was_bad = entry.is_bad(self.now());
         let first = !std::mem::replace(&mut entry.loaded, true);
         entry.is_stale = false;
         std::mem::swap(&mut entry.evidence, &mut evidence);
@@ -173,6 +174,9 @@ impl Desk {
         }
         // Before anybody is told: a back-off that was for less than this holds no longer.
         self.note_bad(entry, now);
+        if was_bad && !entry.is_bad(now) {
+            self.publish(entry, |news| news.bad_since = None); // another host knew a hold lifted
+        }
         if changed {
             self.tell(entry, vec![], vec![]);
         }
@@ -189,6 +193,9 @@ impl Desk {
                     news.last_error = None;
                 }
                 (news.next_check, news.check_failures) = (None, 0);
+            }
+            if news.ocsp_failures > 0 && (stored_at.is_none() || news.noted_at < stored_at) {
+                (news.next_ocsp, news.ocsp_failures) = (None, 0);
             }
             if news.crl_failures > 0 && (stored_at.is_none() || news.noted_at < stored_at) {
                 (news.next_crl, news.crl_failures) = (None, 0);
@@ -213,9 +220,10 @@ impl Desk {
     pub fn publish(&self, entry: &mut Entry, mut change: impl FnMut(&mut News)) {
         let now = self.now();
         let mut change = |news: &mut News| {
-            let before = (news.next_check, news.next_crl, news.next_issue);
+            let nexts = |n: &News| (n.next_check, n.next_ocsp, n.next_crl, n.next_issue);
+            let before = nexts(news);
             change(news);
-            if (news.next_check, news.next_crl, news.next_issue) != before {
+            if nexts(news) != before {
                 news.noted_at = Some(now);
             }
         };
@@ -262,7 +270,8 @@ impl Desk {
         let now = self.now();
         if entry.news.noted_at.is_some_and(|noted| noted > now + SKEW) {
             self.publish(entry, |news| {
-                (news.next_check, news.next_crl, news.next_issue) = (None, None, None);
+                (news.next_check, news.next_ocsp) = (None, None);
+                (news.next_crl, news.next_issue) = (None, None);
             });
         }
     }

@@ -87,6 +87,7 @@ impl Entry {
             stapled_until: self.own_staple().map(|staple| staple.until()),
             stored_at: self.bundle.as_ref().ok().and_then(|b| b.meta.stored_at),
             next_check: self.news.next_check,
+            next_ocsp: self.news.next_ocsp,
             next_crl: self.news.next_crl,
             next_issue: self.news.next_issue,
         })

@@ -83,6 +83,10 @@ pub struct News {
     /// After a failed check: when the next one is due; None: none failed.
     pub next_check: Option<Time>,
     pub check_failures: u32,
+    /// After responders that gave no proof while a CRL did: when they are asked again; None: none
+    /// failed.
+    pub next_ocsp: Option<Time>,
+    pub ocsp_failures: u32,
     /// After a CRL that could not be had: when it is fetched again; None: none failed.
     pub next_crl: Option<Time>,
     pub crl_failures: u32,
@@ -134,6 +138,7 @@ impl View {
             stapled_until: self.staple.as_ref().map(|staple| staple.until()),
             stored_at: self.bundle.as_ref().ok().and_then(|b| b.meta.stored_at),
             next_check: self.news.next_check,
+            next_ocsp: self.news.next_ocsp,
             next_crl: self.news.next_crl,
             next_issue: self.news.next_issue,
         }

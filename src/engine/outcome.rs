@@ -13,31 +13,36 @@ use super::schedule::Why;
 use crate::clock::Time;
 use crate::policy;
 use crate::report::What;
-use crate::settings::Check;
 
-/// What all the answers come to.
-///
-/// `asked`: when the first question was, and `failure`: why some were in vain. `since`: handshakes
-/// wait since then.
-pub fn conclude(
-    desk: &Desk,
-    entry: &mut Entry,
-    asked: Time,
-    failure: Option<NoAnswer>,
-    since: Option<Time>,
-) -> Next {
+/// What responders have said.
+pub struct Answers {
+    /// When the first question was asked.
+    pub asked: Time,
+    /// Whether one of them has answered.
+    pub any: bool,
+    /// Why certificates are without an answer.
+    pub failure: Option<NoAnswer>,
+}
+
+/// What all the answers come to. `since`: handshakes wait since then.
+pub fn conclude(desk: &Desk, entry: &mut Entry, answers: Answers, since: Option<Time>) -> Next {
     let now = desk.now();
     // A CRL may have been asked for by others, after these began to wait.
-    let asked = since.map_or(asked, |since| asked.min(since));
-    let refuses_meanwhile =
-        entry.settings.check == Check::Hard && entry.settings.check_interval.is_zero();
-    match (failure, what_lacks(desk, entry, now, asked, since)) {
-        (Some(failure), Lacks::Nothing) if refuses_meanwhile => pass_over(desk, entry, &failure),
+    let asked = since.map_or(answers.asked, |since| answers.asked.min(since));
+    // Where a CRL can always stand in nobody is the worse for a responder that fails.
+    let has_crls = entry.links().iter().all(|link| link.has_crl || !link.has_ocsp);
+    match (answers.failure, what_lacks(desk, entry, now, asked, since)) {
+        (Some(failure), Lacks::Nothing) if has_crls => fail_quietly(desk, entry, &failure),
         (Some(failure), _) | (None, Lacks::Something(failure)) => {
             fail(desk, entry, &failure, vec![]);
         }
         (None, Lacks::Crl(next)) => postpone(desk, entry, next),
-        (None, Lacks::Nothing) => settle_news(desk, entry),
+        (None, Lacks::Nothing) => {
+            settle_news(desk, entry);
+            if answers.any {
+                desk.publish(entry, |news| (news.next_ocsp, news.ocsp_failures) = (None, 0));
+            }
+        }
     }
     desk.announce_changes();
     after(entry, now, since, End::Asked(asked))
@@ -60,7 +65,7 @@ fn what_lacks(desk: &Desk, entry: &Entry, now: Time, asked: Time, since: Option<
     let is_coming = desk.board().is_active((entry.index, Lane::Crl));
     let cause = match entry.news.next_crl.filter(|next| now < *next) {
         _ if is_proven && !lacks_staple => return Lacks::Nothing,
-        _ if is_proven => "the OCSP answer can't be stapled, as the certificate demands",
+        _ if is_proven => "no OCSP answer that can be stapled, as the certificate demands it",
         // Nobody waits for it, and the job that looks at it tells what becomes of that.
         _ if is_coming && since.is_none() => return Lacks::Crl(now + SOON),
         _ if is_coming => "crl: it is still being fetched",
@@ -70,7 +75,37 @@ fn what_lacks(desk: &Desk, entry: &Entry, now: Time, asked: Time, since: Option<
     Lacks::Something(NoAnswer { cause: cause.to_owned(), retry_after: None })
 }
 
+/// A CRL gave the proof that no responder gave: says so, and when they are asked again.
+fn fail_quietly(desk: &Desk, entry: &mut Entry, failure: &NoAnswer) {
+    settle_news(desk, entry);
+    let now = desk.now();
+    let interval = entry.settings.check_interval;
+    let failures = entry.news.ocsp_failures.saturating_add(1);
+    let retry = backoff::check(failures, interval, failure.retry_after, desk.share());
+    let event = What::CheckFailed { cause: failure.cause.clone(), retry };
+    desk.tell(entry, vec![event], vec![]);
+    desk.publish(entry, |news| {
+        (news.next_ocsp, news.ocsp_failures) = (Some(now + retry), failures);
+        news.last_error = Some(brief(&failure.cause));
+    });
+}
+
 const SOON: Duration = Duration::from_secs(5);
+
+/// It is bad. A hold that the answer did not lift is asked about again later: an answer that is
+/// older than the hold leaves no trace, and would be asked for again at once.
+pub fn rest_if_due(desk: &Desk, entry: &mut Entry) {
+    let now = desk.now();
+    let is_due = entry.check_at(now).is_some_and(|due| due <= now);
+    let failures = entry.news.check_failures.saturating_add(1);
+    let rest = backoff::check(failures, entry.settings.check_interval, None, desk.share());
+    desk.publish(entry, |news| {
+        news.working = None;
+        if is_due {
+            (news.next_check, news.check_failures) = (Some(now + rest), failures);
+        }
+    });
+}
 
 /// Nobody is held before that.
 fn postpone(desk: &Desk, entry: &mut Entry, next: Time) {
@@ -106,20 +141,6 @@ pub fn settle_news(desk: &Desk, entry: &mut Entry) {
         if !bad {
             news.bad_since = None; // a hold was lifted
         }
-    });
-}
-
-/// One source failed, and the other gave proof that is good for these handshakes only: were there
-/// a back-off, `hard` would refuse the next ones. Told once.
-fn pass_over(desk: &Desk, entry: &mut Entry, failure: &NoAnswer) {
-    if entry.news.check_failures == 0 {
-        let event = What::CheckFailed { cause: failure.cause.clone(), retry: Duration::ZERO };
-        desk.tell(entry, vec![event], vec![]);
-    }
-    desk.publish(entry, |news| {
-        (news.next_check, news.check_failures) = (None, 1);
-        news.last_error = Some(brief(&failure.cause));
-        news.working = None;
     });
 }
 

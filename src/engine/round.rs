@@ -147,7 +147,8 @@ fn is_wanted(
     since: Option<Time>,
 ) -> bool {
     let interval = entry.settings.check_interval;
-    if !link.has(source) {
+    let rests = entry.news.next_ocsp.is_some_and(|next| now < next);
+    if !link.has(source) || (source == Source::Ocsp && link.has_crl && since.is_some() && rests) {
         return false;
     }
     let lacks_staple = || {
@@ -162,7 +163,9 @@ fn is_wanted(
         }
         Some(_) if link.is_proven(now, interval, since) => lacks_staple(),
         Some(_) => true,
-        None if interval.is_zero() => lacks_staple(),
+        None if interval.is_zero() && !link.evidence.iter().any(|e| e.is_revoked()) => {
+            lacks_staple()
+        }
         None => refresh_at(now, link, source, interval) <= now || lacks_staple(),
     }
 }

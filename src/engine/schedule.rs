@@ -84,7 +84,8 @@ pub fn check_at(now: Time, standing: &Standing, settings: &EntrySettings) -> Opt
     let due = evidence_at(now, standing, settings, Source::Ocsp)?;
     let lacks_staple = policy::lacks_staple(now, standing, settings);
     let due = if lacks_staple { now } else { due };
-    Some(begin(standing).max(standing.next_check.unwrap_or(due)))
+    let next = standing.next_check.max(standing.next_ocsp);
+    Some(begin(standing).max(next.unwrap_or(due)))
 }
 
 /// When CRLs are to be looked at; None: not without a handshake.
@@ -105,16 +106,27 @@ fn evidence_at(
     settings: &EntrySettings,
     source: Source,
 ) -> Option<Time> {
-    let idle = settings.check == Check::Off || settings.check_interval.is_zero();
-    if idle || policy::badness(now, standing, settings, None).is_some() {
+    let badness = policy::badness(now, standing, settings, None);
+    let is_final = badness.as_ref().is_some_and(|b| !b.may_be_lifted());
+    // Of a hold nobody would hear again if it were not asked about: its handshakes wait for a
+    // replacement, or are refused.
+    let idle = settings.check_interval.is_zero() && badness.is_none();
+    if settings.check == Check::Off || idle || is_final {
         return None;
     }
     let asked = standing.links.iter().filter(|link| link.has(source));
     asked.map(|link| refresh_at(now, link, source, settings.check_interval)).min()
 }
 
+/// How often it is asked whether a hold was lifted.
+fn spaced(interval: Duration) -> Duration {
+    if interval.is_zero() { ONE_MINUTE } else { interval }
+}
+
 /// When another answer of this kind about a certificate is to be asked for.
 pub fn refresh_at(now: Time, link: &Link, source: Source, interval: Duration) -> Time {
+    let is_held = link.evidence.iter().any(Evidence::is_revoked);
+    let interval = if is_held { spaced(interval) } else { interval };
     let refresh = |e: &Evidence| {
         let share = 0.5 + 0.3 * share_of(&e.certificate.0, e.checked_at.millis());
         // An answer at its end, or even past it within the skew, has no freshness to share out.
@@ -123,13 +135,14 @@ pub fn refresh_at(now: Time, link: &Link, source: Source, interval: Duration) ->
         let at = policy::refresh_at(e, interval, share);
         at.map(|at| at.max(e.checked_at + soonest))
     };
-    let good = link.good(now).filter(|e| e.source == source);
-    good.filter_map(refresh).max().unwrap_or(now)
+    let known = link.may_change(now).filter(|e| e.source == source);
+    known.filter_map(refresh).max().unwrap_or(now)
 }
 
 /// Answers that are never fresh are not asked for faster than this without a handshake.
 const SPACING: Duration = Duration::from_secs(5);
 const ONE_SECOND: Duration = Duration::from_secs(1);
+const ONE_MINUTE: Duration = Duration::from_secs(60);
 
 /// What comes first of all that is done without a handshake, and the next attempt after a failed
 /// check: with `check_interval 0` a handshake makes it, from then on.
@@ -253,6 +266,7 @@ mod tests {
             stapled_until: None,
             stored_at: None,
             next_check: None,
+            next_ocsp: None,
             next_crl: None,
             next_issue: None,
         }

@@ -34,6 +34,10 @@ impl Subject {
         !(self.ocsp_urls.is_empty() && self.crl_urls.is_empty())
     }
 
+    pub fn has_crl(&self) -> bool {
+        !self.crl_urls.is_empty()
+    }
+
     pub fn urls(&self, source: Source) -> &[String] {
         match source {
             Source::Ocsp => &self.ocsp_urls,

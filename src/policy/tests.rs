@@ -84,6 +84,7 @@ impl Case {
             stapled_until: self.stapled_until,
             stored_at: None,
             next_check: self.next_check,
+            next_ocsp: None,
             next_crl: None,
             next_issue: self.next_issue,
         }

@@ -70,7 +70,8 @@ impl<'a> Acme<'a> {
         }
 
         let key = key.generate();
-        let csr = json!({"csr": jws::encode(csr(names, &key))});
+        let csr = csr(names, &key).to_der().expect("DER");
+        let csr = json!({"csr": jws::encode(csr)});
         let finalize = text(&created.json()["finalize"]);
         let answer = self.post(&finalize, &who, Some(&csr));
         if answer.status != 200 {
@@ -108,7 +109,8 @@ impl<'a> Acme<'a> {
     }
 }
 
-fn csr(names: &[&str], key: &PKey<Private>) -> Vec<u8> {
+/// A request without a subject: the names are in its extension.
+pub(super) fn csr(names: &[&str], key: &PKey<Private>) -> X509Req {
     let mut b = X509Req::builder().expect("builder");
     let mut san = SubjectAlternativeName::new();
     for name in names {
@@ -119,7 +121,7 @@ fn csr(names: &[&str], key: &PKey<Private>) -> Vec<u8> {
     b.add_extensions(&extensions).expect("extensions");
     b.set_pubkey(key).expect("public key");
     b.sign(key, MessageDigest::sha256()).expect("signature");
-    b.build().to_der().expect("DER")
+    b.build()
 }
 
 fn text(value: &Value) -> String {

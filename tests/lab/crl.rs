@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use openssl::hash::{MessageDigest, hash};
+use time::OffsetDateTime;
 
 use super::clock::now;
 use super::der;
@@ -26,6 +27,22 @@ pub struct Crl {
     pub break_signature: bool,
 }
 
+/// How a list is served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Serving {
+    /// With an ETag: who has the list already gets 304.
+    #[default]
+    ByTag,
+    /// The same by Last-Modified.
+    ByTime,
+    /// Whole each time.
+    Whole,
+    /// An HTTP status instead.
+    Status(u16),
+    /// Reads the request and never answers.
+    Never,
+}
+
 /// Serves one list, which can be replaced at any time.
 pub struct CrlServer {
     server: Server,
@@ -35,6 +52,9 @@ pub struct CrlServer {
 #[derive(Default)]
 struct Shared {
     der: Vec<u8>,
+    serving: Serving,
+    /// How many lists there were before.
+    published: i64,
     requests: Vec<wire::Request>,
     /// How many of them were answered with 304.
     unchanged: usize,
@@ -99,11 +119,15 @@ impl CrlServer {
         let shared = Arc::new(Mutex::new(Shared { der, ..Shared::default() }));
         let state = shared.clone();
         let handler = Arc::new(move |request: &wire::Request, exchange: &mut Exchange| {
-            let (der, tag, same) = state.lock().expect("lock").take(request);
-            let tag = format!("ETag: \"{tag}\"\r\n");
-            match same {
-                true => exchange.respond(304, "application/pkix-crl", &tag, b""),
-                false => exchange.respond(200, "application/pkix-crl", &tag, &der),
+            let (der, serving, validator, same) = state.lock().expect("lock").take(request);
+            match serving {
+                Serving::Status(status) => exchange.respond(status, "text/plain", "", b"no"),
+                Serving::Never => {
+                    exchange.outlast();
+                    false
+                }
+                _ if same => exchange.respond(304, TYPE, &validator, b""),
+                _ => exchange.respond(200, TYPE, &validator, &der),
             }
         });
         CrlServer { server: Server::start(port, handler), shared }
@@ -114,7 +138,18 @@ impl CrlServer {
     }
 
     pub fn publish(&self, der: Vec<u8>) {
-        self.shared.lock().expect("lock").der = der;
+        let mut shared = self.shared.lock().expect("lock");
+        shared.der = der;
+        shared.published += 1;
+    }
+
+    /// From now on.
+    pub fn serve(&self, how: Serving) {
+        self.shared.lock().expect("lock").serving = how;
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}/list.crl", self.server.port())
     }
 
     pub fn requests(&self) -> Vec<wire::Request> {
@@ -136,14 +171,30 @@ impl CrlServer {
 }
 
 impl Shared {
-    /// The list, its tag, and whether the client has it already.
-    fn take(&mut self, request: &wire::Request) -> (Vec<u8>, String, bool) {
+    /// The list, how it is served, the header that names its version, and whether the client has
+    /// it already.
+    fn take(&mut self, request: &wire::Request) -> (Vec<u8>, Serving, String, bool) {
         self.requests.push(request.clone());
         let tag = hex(&hash(MessageDigest::sha256(), &self.der).expect("digest"));
-        let same = request.header("if-none-match").is_some_and(|t| t.contains(&tag));
+        // A second later than the one before, whenever it was published.
+        let time = http_date(now() / DAY * DAY - DAY + self.published);
+        let (name, value, condition) = match self.serving {
+            Serving::ByTag => ("ETag", format!("\"{tag}\""), "if-none-match"),
+            Serving::ByTime => ("Last-Modified", time, "if-modified-since"),
+            _ => return (self.der.clone(), self.serving, String::new(), false),
+        };
+        let same = request.header(condition).is_some_and(|v| v.contains(&value));
         self.unchanged += usize::from(same);
-        (self.der.clone(), tag, same)
+        (self.der.clone(), self.serving, format!("{name}: {value}\r\n"), same)
     }
+}
+
+/// Sun, 06 Nov 1994 08:49:37 GMT
+fn http_date(at: i64) -> String {
+    let t = OffsetDateTime::from_unix_timestamp(at).expect("a time");
+    let (weekday, month) = (t.weekday().to_string(), t.month().to_string());
+    let clock = format!("{:02}:{:02}:{:02}", t.hour(), t.minute(), t.second());
+    format!("{}, {:02} {} {} {clock} GMT", &weekday[..3], t.day(), &month[..3], t.year())
 }
 
 fn entry((serial, status): &(String, Status)) -> Option<Vec<u8>> {
@@ -155,3 +206,6 @@ fn entry((serial, status): &(String, Status)) -> Option<Vec<u8>> {
     }
     Some(der::sequence(&parts))
 }
+
+const TYPE: &str = "application/pkix-crl";
+const DAY: i64 = 86_400;

@@ -53,6 +53,22 @@ impl Http {
     pub fn post(&self, url: &str, content_type: &str, body: &[u8]) -> Result<Answer, ureq::Error> {
         answer(self.agent.post(url).content_type(content_type).send(body)?)
     }
+
+    /// With one more header.
+    pub fn get_as(&self, url: &str, header: (&str, &str)) -> Result<Answer, ureq::Error> {
+        answer(self.agent.get(url).header(header.0, header.1).call()?)
+    }
+
+    /// JSON, with one more header.
+    pub fn post_json(
+        &self,
+        url: &str,
+        header: (&str, &str),
+        body: &Value,
+    ) -> Result<Answer, ureq::Error> {
+        let request = self.agent.post(url).content_type("application/json");
+        answer(request.header(header.0, header.1).send(body.to_string().as_bytes())?)
+    }
 }
 
 impl Answer {

@@ -140,6 +140,17 @@ impl Liar {
         self.state.lies.lock().expect("lock").insert(name.into(), lie);
     }
 
+    /// CA and responder refuse connections, till [`Liar::up`].
+    pub fn down(&self) {
+        self.server.down();
+        self.responder.down();
+    }
+
+    pub fn up(&self) {
+        self.server.up();
+        self.responder.up();
+    }
+
     /// How many orders for this name there were, in all.
     pub fn orders_for(&self, name: &str) -> usize {
         let orders = self.state.orders.lock().expect("lock");

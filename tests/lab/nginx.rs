@@ -312,10 +312,13 @@ fn children(parent: u32) -> Vec<u32> {
     .collect()
 }
 
-/// Whether it still holds its ports: a zombie does not.
+/// Whether it still holds its ports: a zombie does not, once its last thread is gone.
 fn runs(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.starts_with(" Z"))
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().any(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.starts_with(" Z"))
+    })
 }
 
 /// What nginx calls the process.

@@ -40,7 +40,7 @@ pub struct Site {
 }
 
 /// Shows what the module told when a test fails.
-struct Witness(PathBuf);
+pub(super) struct Witness(pub(super) PathBuf);
 
 impl Drop for Witness {
     fn drop(&mut self) {
@@ -332,7 +332,7 @@ fn http(lab: &Lab, plan: &Plan, keystore: &Path, status: &Port) -> String {
 }
 
 /// `2026/01/02 03:04:05 [error] 1#1: TEXT` without date and pid.
-fn without_origin(line: &str) -> String {
+pub(super) fn without_origin(line: &str) -> String {
     let level = line.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
     let (level, rest) = level.unwrap_or(("", line));
     let text = rest.split_once(": ").map_or(rest, |(_, text)| text);

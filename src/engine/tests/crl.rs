@@ -91,7 +91,84 @@ fn a_crl_stands_in_for_a_responder() {
     assert_eq!(worker.decide(None), Decision::Serve, "the next one does not wait");
     assert_eq!(told.lines().len(), 1, "the responder's failure is told: {:?}", told.lines());
     assert!(told.lines()[0].starts_with("CHECK failed: ocsp: no answer"), "{:?}", told.lines());
-    assert!(worker.news().next_check.is_some(), "and asked again");
+    let news = worker.news();
+    assert!(news.next_ocsp.is_some() && news.next_check.is_none(), "and asked again");
+}
+
+/// No time to rest for the one, no proof lost for the other.
+#[test]
+fn a_responder_that_fails_is_left_alone_while_the_crl_proves() {
+    let mut world = with_both();
+    world.settings.check = Check::Hard;
+    world.settings.check_interval = s(0);
+    let serial = world.store(0x11);
+    world.responder.say(&serial, &[Say::Nothing(None)]);
+    let mut worker = world.worker();
+    for n in 0..3 {
+        worker.demand();
+        world.drive(&mut [&mut worker]);
+        let told = worker.told();
+        assert_eq!(worker.decide(Some(told.finished[0])), Decision::Serve, "{n}");
+        assert_eq!(worker.decide(None), Decision::Check, "{n}");
+        assert_eq!(world.responder.queries().len(), usize::from(n == 0), "{n}");
+        assert_eq!(world.crls.serials().len(), 1, "{n}");
+        world.clock.advance(s(1));
+    }
+    let wait = worker.news().next_ocsp.unwrap().since(world.now());
+    world.clock.advance(wait);
+    world.responder.say(&serial, &[Say::Good]);
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    assert_eq!(world.responder.queries().len(), 1);
+    let news = worker.news();
+    assert_eq!((news.next_ocsp, news.ocsp_failures, news.last_error), (None, 0, None));
+}
+
+/// The check that nobody waits for fails first; who comes then waits for the CRL all the same.
+#[test]
+fn a_crl_is_waited_for_behind_a_responder_that_fails() {
+    let mut world = with_both();
+    world.settings.check = Check::Hard;
+    let serial = world.store(0x11);
+    world.responder.say(&serial, &[Say::Nothing(None)]);
+    world.crls.say(&serial, &[vec![Lists::Busy; 5], vec![Lists::Not]].concat());
+    let mut worker = world.worker();
+    worker.look();
+    while worker.desk.work_once().is_some() || world.advance_to_alarm(&worker) {
+        let refused = Decision::Refuse(Refusal::NoProof);
+        assert_ne!(worker.decide(None), refused, "there is proof to be had");
+    }
+    assert_eq!(worker.decide(None), Decision::Serve);
+}
+
+#[test]
+fn a_hold_is_lifted_without_a_replacement() {
+    for by_crl in [true, false] {
+        let mut world = if by_crl { with_crl_only(Check::Hard) } else { World::new() };
+        world.settings.cas = vec!["one".into()];
+        let serial = world.store(0x11);
+        if by_crl {
+            world.crls.say(&serial, &[Lists::As(Reason::CertificateHold)]);
+        } else {
+            world.responder.say(&serial, &[Say::Revoked(Reason::CertificateHold)]);
+        }
+        let fail = || Do::Fail(crate::ca::IssueError::Storage("no CA today".into()));
+        world.cas[0].script((0..500).map(|_| fail()).collect());
+        let mut worker = world.worker();
+        world.pass(&mut [&mut worker], s(30));
+        assert!(matches!(worker.decide(None), Decision::Refuse(Refusal::Bad(_))), "{by_crl}");
+        assert!(worker.news().bad_since.is_some());
+        if by_crl {
+            world.crls.say(&serial, &[Lists::Not]);
+        } else {
+            world.responder.say(&serial, &[Say::Good]);
+        }
+        world.pass(&mut [&mut worker], s(3600));
+        assert_eq!(worker.decide(None), Decision::Serve, "{by_crl}");
+        assert_eq!(worker.news().bad_since, None);
+        assert_eq!(world.stored(), Some(serial));
+        assert_eq!(worker.told().verdicts().len(), 2, "refused, and served again");
+    }
 }
 
 #[test]

@@ -1,0 +1,90 @@
+//! Certificates of cfssl, whose OCSP answers are signed in advance: an answer is as old as the
+//! last time somebody made one.
+
+mod lab;
+
+use std::time::Duration;
+
+use lab::process::wait_for;
+use lab::*;
+
+const EACH: &str = "ssl_cert_autofetch_check_interval 0;";
+const HARD: &str = "ssl_cert_autofetch_check hard;";
+
+/// No nonce, thisUpdate rounded down to the hour, and GET answered with 400.
+#[test]
+#[ignore = "needs nginx, the module and cfssl: scripts/test.sh"]
+fn an_answer_signed_in_advance_is_proof() {
+    let cfssl = Cfssl::start();
+    let id = cfssl.issue(&["a.test"]);
+    cfssl.publish();
+    let site = Guests::of(&cfssl.root_pem()).http(EACH).add("a.test", &id, HARD).start();
+    site.check_served("a.test", &id.serial());
+    site.check_served("a.test", &id.serial());
+    let evidence = &site.monitor.entry("a.test")["evidence"];
+    assert_eq!((&evidence["source"], &evidence["status"]), (&"ocsp".into(), &"good".into()));
+    assert_eq!(evidence["responder"], cfssl.ocsp_url());
+    let this_update = evidence["this_update"].as_str().unwrap_or_default();
+    assert!(this_update.ends_with(":00:00Z"), "{evidence}");
+    assert_eq!(site.lines_at("warn", "a.test"), Vec::<String>::new());
+    assert_eq!(site.monitor.counter("ocsp_errors"), 0);
+}
+
+/// The revocation is in the database, then in the answers: the next handshake after that is served
+/// with another certificate.
+#[test]
+#[ignore = "needs nginx, the module and cfssl: scripts/test.sh"]
+fn a_revocation_counts_when_it_is_signed() {
+    let cfssl = Cfssl::start();
+    let id = cfssl.issue(&["a.test"]);
+    cfssl.publish();
+    let site = Guests::of(&cfssl.root_pem()).http(EACH).add("a.test", &id, HARD).start();
+    site.check_served("a.test", &id.serial());
+    cfssl.revoke(&id, "superseded");
+    site.check_served("a.test", &id.serial());
+    cfssl.publish();
+
+    let new = site.check_replaced("a.test", &id.serial());
+    assert_eq!(site.monitor.entry("a.test")["replaced"]["reason"], "superseded");
+    let line = format!(
+        "[error] ssl_cert_autofetch: \"a.test\": certificate serial={} is revoked (superseded), \
+         source={}",
+        id.serial(),
+        cfssl.ocsp_url()
+    );
+    assert_eq!(site.lines_at("error", "a.test"), [line]);
+    site.check_served("a.test", &new);
+    assert_eq!(site.liar.orders_for("a.test"), 1);
+}
+
+/// As every certificate is at first with such a CA.
+#[test]
+#[ignore = "needs nginx, the module and cfssl: scripts/test.sh"]
+fn a_new_certificate_is_unknown_until_it_is_signed() {
+    let cfssl = Cfssl::start();
+    cfssl.issue(&["other.test"]);
+    cfssl.publish();
+    let [soft, hard] = ["soft.test", "hard.test"].map(|name| cfssl.issue(&[name]));
+    let site = Guests::of(&cfssl.root_pem())
+        .http(EACH)
+        .add("soft.test", &soft, "")
+        .add("hard.test", &hard, HARD)
+        .start();
+    site.check_served("soft.test", &soft.serial());
+    site.check_refused("hard.test");
+    for name in ["soft.test", "hard.test"] {
+        let warned = site.lines_at("warn", name);
+        assert_eq!(warned.len(), 1, "{warned:#?}");
+        assert!(warned[0].contains("CHECK failed: "), "{warned:#?}");
+        assert!(warned[0].contains("unauthorized"), "{warned:#?}");
+    }
+
+    cfssl.publish();
+    let served = wait_for("service in hard mode", Duration::from_secs(30), || {
+        site.client("hard.test").connect().ok()
+    });
+    assert_eq!(served.serial, hard.serial());
+    site.check_served("soft.test", &soft.serial());
+    assert_eq!(site.monitor.entry("hard.test")["evidence"]["status"], "good");
+    assert_eq!(["soft.test", "hard.test"].map(|n| site.liar.orders_for(n)), [0, 0]);
+}
