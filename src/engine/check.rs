@@ -226,7 +226,7 @@ impl CheckJob {
             return Next::Run; // to look at the certificate that is there now
         }
         if entry.is_bad(desk.now()) {
-            desk.publish(&mut entry, |news| news.working = None);
+            outcome::rest_if_due(desk, &mut entry);
             desk.announce_changes();
             let since = desk.board().demanded(self.entry);
             let asked = asking.asked.map_or(now, |(asked, _)| asked);

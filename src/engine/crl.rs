@@ -88,10 +88,12 @@ impl CrlJob {
             }
             Ok(None) if desk.now() < asking.until => {
                 asking.round.put_back(url);
-                self.asking = Some(asking);
                 // A thousand entries may wait for one large CRL.
-                let (from, to) = if self.since.is_some() { (50, 150) } else { (1000, 3000) };
-                return Next::Wait(desk.pause(from, to));
+                let waited = (desk.now() + PATIENCE).since(asking.until).as_millis() as u64;
+                let seldom = (waited / 4).clamp(50, 2000);
+                let from = if self.since.is_some() { 50 } else { seldom };
+                self.asking = Some(asking);
+                return Next::Wait(desk.pause(from, 3 * from));
             }
             Ok(None) => {
                 let cause = format!("crl: another worker has not fetched it in time, source={url}");
@@ -135,9 +137,16 @@ impl CrlJob {
 }
 
 fn settle(desk: &Desk, entry: &mut Entry) {
-    let bad = entry.is_bad(desk.now());
+    let now = desk.now();
+    let bad = entry.is_bad(now);
+    desk.publish(entry, |news| (news.next_crl, news.crl_failures) = (None, 0));
+    // As with OCSP: one that is older than a hold leaves no trace.
+    let is_due = bad && entry.crl_at(now).is_some_and(|due| due <= now);
+    let rest = backoff::check(u32::MAX, entry.settings.check_interval, None, desk.share());
     desk.publish(entry, |news| {
-        (news.next_crl, news.crl_failures) = (None, 0);
+        if is_due {
+            news.next_crl = Some(now + rest);
+        }
         if !bad {
             news.bad_since = None; // a hold was lifted
         }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::crl::intermediate;
+use super::crls::Lists;
 use super::world::*;
 use crate::engine::subject::Subject;
 use crate::evidence::{Evidence, Reason, Source, Status};
@@ -91,4 +92,15 @@ fn siblings_are_of_one_issuer_and_settings() {
         };
         assert_eq!(worker.desk.siblings(&subject).len(), found, "{ca} {is_ca}");
     }
+}
+
+#[test]
+fn a_hold_of_an_intermediate_that_was_lifted_is_found_out() {
+    let world = World::with_intermediate(None, Some("http://root-crl/"));
+    world.store(0x11);
+    world.crls.say(&intermediate(), &[Lists::As(Reason::CertificateHold), Lists::Not]);
+    let mut worker = world.worker();
+    world.pass(&mut [&mut worker], s(7200));
+    let (looked, issued) = (world.crls.serials().len(), world.cas[0].issued());
+    assert!(!worker.desk.entry(0).is_bad(world.now()), "{looked} looked, {issued} issued");
 }

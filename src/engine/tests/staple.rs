@@ -203,3 +203,44 @@ fn one_that_gets_no_staple_replaces_only_a_bad_one() {
         assert_eq!(world.cas[0].issued(), 1);
     }
 }
+
+#[test]
+fn a_certificate_on_hold_is_not_asked_about_for_its_staple() {
+    let world = World::new();
+    let feature: &[u8] = &[0x30, 3, 2, 1, 5];
+    let extensions = [("1.3.6.1.5.5.7.1.24", false, feature)];
+    let serial = world.store_as(Spec { serial: 0x11, extensions: &extensions, ..Spec::default() });
+    world.responder.say(&serial, &[Say::Revoked(Reason::CertificateHold)]);
+    let fail = || Do::Fail(crate::ca::IssueError::Storage("no CA today".into()));
+    world.cas[0].script((0..500).map(|_| fail()).collect());
+    let mut worker = world.worker();
+    world.pass(&mut [&mut worker], s(600));
+    let queries = world.responder.queries().len();
+    assert!(queries <= 2, "{queries} queries");
+}
+
+#[test]
+fn a_hold_that_an_older_answer_can_not_lift_is_asked_about_with_rests() {
+    let world = World::new();
+    let serial = world.store(0x11);
+    let mut worker = world.worker();
+    worker.look();
+    let leaf = worker.desk.entry(0).fingerprint().unwrap().clone();
+    let hold = Evidence {
+        certificate: leaf,
+        serial,
+        source: Source::Ocsp,
+        status: Status::Revoked { reason: Reason::CertificateHold, at: NOW },
+        this_update: NOW + s(7200), // of another host's clock; the responder lags
+        next_update: None,
+        checked_at: NOW - s(7200),
+        responder: String::new(),
+    };
+    let keystore = world.keystore();
+    keystore.merge_evidence(&world.settings.name, hold, None, NOW).unwrap();
+    let fail = || Do::Fail(crate::ca::IssueError::Storage("no CA today".into()));
+    world.cas[0].script((0..500).map(|_| fail()).collect());
+    world.pass(&mut [&mut worker], s(600));
+    let queries = world.responder.queries().len();
+    assert!(queries <= 10, "{queries} queries");
+}
