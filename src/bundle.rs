@@ -1,5 +1,6 @@
 //! A certificate with its key and chain, as stored in one version directory: read, checked, ready.
 
+use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
 use openssl::x509::X509;
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,32 @@ pub struct Replaced {
     pub seconds: f64,
 }
 
+/// Reads a private key in PEM that is not encrypted.
+pub fn private_key(pem: &[u8]) -> Result<PKey<Private>, KeyError> {
+    if is_encrypted(pem) {
+        return Err(KeyError::Encrypted);
+    }
+    // Should it ask for a password all the same: none, and not the terminal.
+    Ok(PKey::private_key_from_pem_callback(pem, |_| Ok(0))?)
+}
+
+/// Whether there is something encrypted in a PEM file (RFC 1421, 4.6.1.1; RFC 7468, 11). OpenSSL
+/// would ask the terminal for the password, or try an empty one for as long as the iteration count
+/// in the file says: hours.
+pub fn is_encrypted(pem: &[u8]) -> bool {
+    const ENCRYPTED: &[u8] = b"ENCRYPTED";
+    pem.windows(ENCRYPTED.len()).any(|w| w == ENCRYPTED)
+}
+
+/// Why a private key can't be read.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum KeyError {
+    #[error("it is encrypted")]
+    Encrypted,
+    #[error("{0}")]
+    OpenSsl(#[from] ErrorStack),
+}
+
 /// Why what lies in the keystore can't be served at all.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Defect {
@@ -57,4 +84,32 @@ pub enum Defect {
     /// Unreadable or not what it should be; the cause in words.
     Broken(String),
     KeyMismatch,
+}
+
+#[cfg(test)]
+mod tests {
+    use openssl::ec::{EcGroup, EcKey};
+    use openssl::nid::Nid;
+    use openssl::symm::Cipher;
+
+    use super::*;
+
+    #[test]
+    fn encrypted_keys_are_refused_unread() {
+        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
+        let ec = EcKey::generate(&group).unwrap();
+        let key = PKey::from_ec_key(ec.clone()).unwrap();
+        let (aes, word) = (Cipher::aes_128_cbc(), b"word");
+        for (name, pem, expected) in [
+            ("PKCS#8", key.private_key_to_pem_pkcs8(), Ok(())),
+            ("SEC 1", ec.private_key_to_pem(), Ok(())),
+            ("PKCS#8, encrypted", key.private_key_to_pem_pkcs8_passphrase(aes, word), Err(())),
+            ("SEC 1, encrypted", ec.private_key_to_pem_passphrase(aes, word), Err(())),
+            // With an empty password, which OpenSSL would try.
+            ("PKCS#8, no word", key.private_key_to_pem_pkcs8_passphrase(aes, b""), Err(())),
+        ] {
+            let result = private_key(&pem.unwrap()).map(drop).map_err(|e| e.to_string());
+            assert_eq!(result, expected.map_err(|()| "it is encrypted".into()), "{name}");
+        }
+    }
 }

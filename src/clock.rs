@@ -41,11 +41,19 @@ impl Time {
 
     /// RFC 3339 in UTC with whole seconds, as the status shows it.
     pub fn rfc3339(self) -> String {
-        OffsetDateTime::from_unix_timestamp(self.secs())
-            .ok()
-            .and_then(|t| t.format(&Rfc3339).ok())
-            .unwrap_or_else(|| "9999-12-31T23:59:59Z".into())
+        text(Time::from_secs(self.secs()))
     }
+}
+
+// What RFC 3339 can say: years of four digits. Anything else is written, and read, as the end of
+// these that is nearer, so that what was read is what is written again.
+const FIRST: Time = Time::from_secs(-62_167_219_200); // 0000-01-01T00:00:00Z
+const LAST: Time = Time::from_secs(253_402_300_799); // 9999-12-31T23:59:59Z
+
+fn text(time: Time) -> String {
+    let nanos = i128::from(time.clamp(FIRST, LAST).0) * 1_000_000;
+    let time = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok();
+    time.and_then(|t| t.format(&Rfc3339).ok()).unwrap_or_default() // within these it can be told
 }
 
 impl Add<Duration> for Time {
@@ -71,12 +79,7 @@ impl fmt::Display for Time {
 impl Serialize for Time {
     /// Keeps the milliseconds: "asked before or after" is decided by them.
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let nanos = i128::from(self.0) * 1_000_000;
-        let text = OffsetDateTime::from_unix_timestamp_nanos(nanos)
-            .ok()
-            .and_then(|t| t.format(&Rfc3339).ok())
-            .unwrap_or_else(|| "9999-12-31T23:59:59Z".into());
-        s.serialize_str(&text)
+        s.serialize_str(&text(*self))
     }
 }
 
@@ -85,7 +88,7 @@ impl<'de> Deserialize<'de> for Time {
         let text = String::deserialize(d)?;
         let t = OffsetDateTime::parse(&text, &Rfc3339).map_err(serde::de::Error::custom)?;
         let ms = i64::try_from(t.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX);
-        Ok(Time(ms))
+        Ok(Time(ms).clamp(FIRST, LAST))
     }
 }
 
@@ -143,6 +146,25 @@ mod tests {
         let json = serde_json::to_string(&t).unwrap();
         assert_eq!(json, "\"2026-11-22T01:58:59.123Z\"");
         assert_eq!(serde_json::from_str::<Time>(&json).unwrap(), t);
+    }
+
+    #[test]
+    fn times_that_have_no_text() {
+        const FIRST: &str = "0000-01-01T00:00:00Z";
+        const LAST: &str = "9999-12-31T23:59:59Z";
+        for (time, text) in [(Time(i64::MIN), FIRST), (Time::MAX, LAST)] {
+            assert_eq!(time.rfc3339(), text);
+            assert_eq!(serde_json::to_value(time).unwrap(), text);
+        }
+        for (written, text) in [
+            ("0000-01-01T00:00:00+23:59", FIRST),
+            ("9999-12-31T23:59:59-23:59", LAST),
+            ("9999-12-31T23:59:59.999Z", LAST),
+        ] {
+            let read: Time = serde_json::from_value(written.into()).unwrap();
+            assert_eq!(serde_json::to_value(read).unwrap(), text, "{written}");
+            assert_eq!(serde_json::from_value::<Time>(text.into()).unwrap(), read, "{written}");
+        }
     }
 
     #[test]

@@ -107,6 +107,23 @@ pub fn signature_algorithm(response: &OcspBasicResponseRef) -> &X509AlgorithmRef
     unsafe { X509AlgorithmRef::from_ptr(OCSP_resp_get0_tbs_sigalg(response.as_ptr()).cast_mut()) }
 }
 
+/// The extensions of a basic response that are critical (`OCSP_BASICRESP_get_ext_by_critical`).
+pub fn critical_extensions(
+    response: &OcspBasicResponseRef,
+) -> impl Iterator<Item = &Asn1ObjectRef> {
+    let mut place = -1;
+    let next = move || {
+        // SAFETY: response is live and only read; what is at the place that was found is a part of
+        // it, and so is the extension's OID; neither is null.
+        unsafe {
+            place = OCSP_BASICRESP_get_ext_by_critical(response.as_ptr(), 1, place);
+            let found = place >= 0;
+            found.then(|| object(OCSP_BASICRESP_get_ext(response.as_ptr(), place)))
+        }
+    };
+    std::iter::from_fn(next).fuse()
+}
+
 /// The SingleResponses of a basic response (`OCSP_resp_count`, `OCSP_resp_get0`).
 pub fn singles(response: &OcspBasicResponseRef) -> impl Iterator<Item = Single<'_>> {
     // SAFETY: response is live; the call only reads it.
@@ -142,6 +159,21 @@ impl Single<'_> {
         // SAFETY: the SingleResponse lives as long as self; its CertID is a part of it, never
         // null, and is only read through the shared reference.
         unsafe { OcspCertIdRef::from_ptr(OCSP_SINGLERESP_get0_id(self.single).cast_mut()) }
+    }
+
+    /// Its extensions that are critical (`OCSP_SINGLERESP_get_ext_by_critical`).
+    pub fn critical_extensions(&self) -> impl Iterator<Item = &Asn1ObjectRef> {
+        let mut place = -1;
+        let next = move || {
+            // SAFETY: as in the function of that name, of the SingleResponse, which lives as long
+            // as self.
+            unsafe {
+                place = OCSP_SINGLERESP_get_ext_by_critical(self.single, 1, place);
+                let found = place >= 0;
+                found.then(|| object(OCSP_SINGLERESP_get_ext(self.single, place)))
+            }
+        };
+        std::iter::from_fn(next).fuse()
     }
 
     /// Status and times (`OCSP_single_get0_status`); None: a time is malformed.
@@ -219,6 +251,15 @@ pub fn same_issuer(a: &OcspCertIdRef, b: &OcspCertIdRef) -> bool {
     unsafe { OCSP_id_issuer_cmp(a.as_ptr(), b.as_ptr()) == 0 }
 }
 
+/// The OID of an extension (`X509_EXTENSION_get_object`).
+///
+/// # Safety
+/// `extension` points to a live X509_EXTENSION that outlives what is returned.
+unsafe fn object<'a>(extension: *mut ffi::X509_EXTENSION) -> &'a Asn1ObjectRef {
+    // SAFETY: by this function's contract; each extension has an OID.
+    unsafe { Asn1ObjectRef::from_ptr(ffi::X509_EXTENSION_get_object(extension)) }
+}
+
 /// Reads a time (`ASN1_TIME_diff`, from the epoch). None: malformed; Some(None): null.
 ///
 /// # Safety
@@ -258,6 +299,18 @@ unsafe extern "C" {
     fn OCSP_check_nonce(req: *mut ffi::OCSP_REQUEST, bs: *mut ffi::OCSP_BASICRESP) -> c_int;
     fn OCSP_resp_get0_certs(bs: *const ffi::OCSP_BASICRESP) -> *const ffi::stack_st_X509;
     fn OCSP_resp_get0_tbs_sigalg(bs: *const ffi::OCSP_BASICRESP) -> *const ffi::X509_ALGOR;
+    fn OCSP_BASICRESP_get_ext_by_critical(
+        x: *mut ffi::OCSP_BASICRESP,
+        crit: c_int,
+        lastpos: c_int,
+    ) -> c_int;
+    fn OCSP_BASICRESP_get_ext(x: *mut ffi::OCSP_BASICRESP, loc: c_int) -> *mut ffi::X509_EXTENSION;
+    fn OCSP_SINGLERESP_get_ext_by_critical(
+        x: *mut OCSP_SINGLERESP,
+        crit: c_int,
+        lastpos: c_int,
+    ) -> c_int;
+    fn OCSP_SINGLERESP_get_ext(x: *mut OCSP_SINGLERESP, loc: c_int) -> *mut ffi::X509_EXTENSION;
     fn OCSP_resp_count(bs: *mut ffi::OCSP_BASICRESP) -> c_int;
     fn OCSP_resp_get0(bs: *mut ffi::OCSP_BASICRESP, idx: c_int) -> *mut OCSP_SINGLERESP;
     fn OCSP_SINGLERESP_get0_id(x: *const OCSP_SINGLERESP) -> *const ffi::OCSP_CERTID;

@@ -40,7 +40,7 @@ impl Desk {
             let mut entry = self.entry(index);
             let is_theirs =
                 entry.subjects.iter().any(|s| s.facts.fingerprint == evidence.certificate);
-            // Not by when it was asked for: one that lags may have been asked later.
+            // An older revocation is news all the same.
             let stands = |e: &Evidence| {
                 let of_both = Evidence::newest(e.clone(), evidence.clone(), self.now());
                 e.source == evidence.source && of_both == *e

@@ -13,6 +13,7 @@ use openssl::x509::store::{X509Store, X509StoreBuilder};
 use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
 use openssl::x509::{X509, X509PurposeId, X509Ref, X509StoreContext, X509VerifyResult};
 
+use crate::bundle::is_encrypted;
 use crate::clock::{SKEW, Time};
 use crate::facts::{CertFacts, FactsError, Usage};
 
@@ -37,6 +38,8 @@ pub enum ChainError {
     Empty,
     #[error("chain is not PEM: {0}")]
     Malformed(ErrorStack),
+    #[error("chain is encrypted")]
+    Encrypted,
     #[error("{0}")]
     Facts(#[from] FactsError),
     #[error("certificate is not for the key of the request")]
@@ -79,6 +82,8 @@ pub fn check_new_chain(
     let mut delivered = certificates(pem)?;
     let leaf = take_leaf(&mut delivered, key)?;
     let facts = check_leaf(&leaf, names, now)?;
+    // Some clients refuse a chain for one certificate that they can't read, needed or not.
+    delivered.retain(|c| usage_of(c).is_some());
     let anchors = trusted.map(anchors).transpose()?;
     let chain = link(leaf, delivered, anchors.as_deref().unwrap_or_default());
     let issuer = issuer_among(&chain[0], chain[1..].iter().chain(anchors.iter().flatten()))
@@ -122,6 +127,9 @@ const MAX_CERTIFICATES: usize = 10;
 fn certificates(pem: &[u8]) -> Result<Vec<X509>, ChainError> {
     if pem.len() > MAX_PEM {
         return Err(ChainError::TooLarge(pem.len()));
+    }
+    if is_encrypted(pem) {
+        return Err(ChainError::Encrypted);
     }
     let certificates = X509::stack_from_pem(pem).map_err(ChainError::Malformed)?;
     match certificates.len() {
@@ -239,7 +247,11 @@ fn store(anchors: &[X509], time: Time) -> Result<X509Store, ErrorStack> {
 }
 
 fn begin_of(certificate: &X509) -> Option<Time> {
-    Some(Usage::from_der(&certificate.to_der().ok()?).ok()?.not_before)
+    Some(usage_of(certificate)?.not_before)
+}
+
+fn usage_of(certificate: &X509) -> Option<Usage> {
+    Usage::from_der(&certificate.to_der().ok()?).ok()
 }
 
 #[cfg(test)]
@@ -303,6 +315,17 @@ mod tests {
         let eleven: Vec<&Identity> = [&w.leaf].into_iter().chain([&w.sub; 10]).collect();
         let oversized = vec![b'\n'; MAX_PEM + 1];
         let cut = &w.leaf.pem()[..300];
+        let encrypted = format!(
+            "-----BEGIN CERTIFICATE-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,{}\n\n\
+             MIIB\n-----END CERTIFICATE-----\n",
+            "00".repeat(16)
+        );
+        // One that OpenSSL takes and others don't: no digits in its notBefore.
+        let mut der = w.root.der();
+        let date = der.windows(2).position(|b| b == [0x17, 13]).unwrap();
+        der[date + 5] = b'#';
+        let unreadable = X509::from_der(&der).unwrap().to_pem().unwrap();
+        let with_unreadable = [pem(&[&w.leaf, &w.sub]), unreadable].concat();
         let (root, sub) = (w.root.pem(), w.sub.pem());
         let both = pem(&[&stranger, &w.sub, &w.root]);
         let expected = "leaf Sub from Sub";
@@ -318,6 +341,8 @@ mod tests {
             ("to one of several", pem(&[&w.leaf, &w.sub]), Some(&both), expected),
             ("root delivered", pem(&[&w.leaf, &w.sub, &w.root]), Some(&root), expected),
             ("root delivered, no anchor", pem(&[&w.leaf, &w.sub, &w.root]), None, expected),
+            ("unreadable root", with_unreadable.clone(), Some(&root), expected),
+            ("unreadable root, no anchor", with_unreadable, None, expected),
             ("another order", pem(&[&w.root, &w.sub, &w.leaf]), Some(&root), expected),
             ("an extra", pem(&[&w.leaf, &stranger, &w.sub]), None, expected),
             ("twice", pem(&[&w.leaf, &w.leaf, &w.sub, &w.sub]), None, expected),
@@ -338,6 +363,7 @@ mod tests {
             ("too long", pem(&eleven), None, "chain of 11 certificates is too long"),
             ("oversized", oversized, None, "chain of 262145 bytes is too large"),
             ("cut", cut.to_vec(), None, "chain is not PEM"),
+            ("encrypted", encrypted.into_bytes(), None, "chain is encrypted"),
             ("no anchors", pem(&[&w.leaf, &w.sub]), Some(b""), "issuer_certificate can't be used"),
             (
                 "bad anchors",

@@ -1,11 +1,10 @@
 //! The versions of a certificate: each written whole before `current` points to it.
 
-use openssl::pkey::PKey;
 use openssl::x509::X509;
 
 use super::disk::Dir;
 use super::{Change, Keystore, KeystoreError, Lock, paths};
-use crate::bundle::{Bundle, Defect, Meta};
+use crate::bundle::{Bundle, Defect, Meta, is_encrypted, private_key};
 use crate::facts::CertFacts;
 use crate::settings::{EntryName, Secret};
 
@@ -130,15 +129,12 @@ fn parse(version: u64, chain_pem: &[u8], key_pem: &Secret, meta: Meta) -> Loaded
     let broken = |file: &str, cause: &dyn std::fmt::Display| {
         Defect::Broken(format!("\"{file}\" can't be used: {cause}"))
     };
-    // OpenSSL would ask the terminal for a password.
-    if chain_pem.windows(ENCRYPTED.len()).any(|w| w == ENCRYPTED) {
+    if is_encrypted(chain_pem) {
         return Err(broken(paths::CHAIN, &"it is encrypted"));
     }
     let chain = X509::stack_from_pem(chain_pem).map_err(|e| broken(paths::CHAIN, &e))?;
     let leaf = chain.first().ok_or_else(|| broken(paths::CHAIN, &"no certificate in it"))?;
-    // A callback without a password, for the same reason.
-    let key = PKey::private_key_from_pem_callback(key_pem.bytes(), |_| Ok(0))
-        .map_err(|e| broken(paths::KEY, &e))?;
+    let key = private_key(key_pem.bytes()).map_err(|e| broken(paths::KEY, &e))?;
     let public = leaf.public_key().map_err(|e| broken(paths::CHAIN, &e))?;
     if !public.public_eq(&key) {
         return Err(Defect::KeyMismatch);
@@ -217,7 +213,6 @@ const KEEP: usize = 5;
 const CHAIN_LIMIT: usize = 256 << 10;
 const KEY_LIMIT: usize = 64 << 10;
 const META_LIMIT: usize = 64 << 10;
-const ENCRYPTED: &[u8] = b"Proc-Type:";
 
 #[cfg(test)]
 mod tests {

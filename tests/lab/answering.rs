@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
+use openssl::hash::MessageDigest;
+
 use super::behaviour::{Behaviour, Delegate, Nonce, ResultCode, Signer, Subject};
 use super::clock::now;
 use super::http::Http;
@@ -35,8 +37,7 @@ impl Oracle {
 
     /// A request that nobody sent, without a nonce.
     pub fn request(&self, serial: &str) -> Request {
-        let sha1 = openssl::hash::MessageDigest::sha1();
-        let id = CertId::new(&self.issuer.cert, &unhex(serial), sha1);
+        let id = CertId::new(&self.issuer.cert, &unhex(serial), MessageDigest::sha1());
         Request { ids: vec![id], nonce: None, requestor: None, signature: None }
     }
 
@@ -56,7 +57,8 @@ impl Oracle {
         }
         let mut words = Vec::new();
         for id in &request.ids {
-            if !id.names(&self.issuer.cert) {
+            let is_deaf = behaviour.sha256_only && id.digest() != Some(MessageDigest::sha256());
+            if is_deaf || !id.names(&self.issuer.cert) {
                 return bare(ResultCode::Unauthorized);
             }
             let status = match behaviour.status {
@@ -66,13 +68,19 @@ impl Oracle {
             match status {
                 Ok(Some(status)) => {
                     words.push(format!("{status:?}"));
-                    singles.push(single(about(id, behaviour.subject), status, behaviour));
+                    let about = about(id, behaviour.subject);
+                    singles.extend(about.map(|id| single(id, status, behaviour)));
                 }
                 Ok(None) => return bare(ResultCode::Unauthorized),
                 Err(_) => return bare(ResultCode::InternalError),
             }
         }
         let (signer, with_cert) = self.signer(&behaviour.signer);
+        if matches!(&behaviour.signer, Signer::Delegate(delegate) if delegate.revoked) {
+            let id = CertId { serial: unhex(&signer.serial()), ..request.ids[0].clone() };
+            let revoked = Status::Revoked { reason: Some(1), at: now() - 60 };
+            singles.push(single(id, revoked, behaviour));
+        }
         let bytes = Answer {
             singles,
             nonce: match behaviour.nonce {
@@ -80,6 +88,7 @@ impl Oracle {
                 Nonce::Missing => None,
                 Nonce::Wrong => Some(super::der::octets(&[0x5a; 16])),
             },
+            extensions: behaviour.extensions.clone(),
             signer: &signer,
             with_cert,
             break_signature: behaviour.signer == Signer::BrokenSignature,
@@ -125,19 +134,26 @@ impl Oracle {
 
 fn single(id: CertId, status: Status, behaviour: &Behaviour) -> Single {
     let (this_update, next) = (now() + behaviour.this_update, behaviour.next_update);
-    Single { id, status, this_update, next_update: next.map(|n| now() + n) }
+    Single {
+        id,
+        status,
+        this_update,
+        next_update: next.map(|n| now() + n),
+        extensions: behaviour.single_extensions.clone(),
+    }
 }
 
 /// The name of the certificate that is answered for.
-fn about(asked: &CertId, subject: Subject) -> CertId {
+fn about(asked: &CertId, subject: Subject) -> Option<CertId> {
     let mut id = asked.clone();
     match subject {
         Subject::Asked => {}
+        Subject::Nobody => return None,
         Subject::OtherSerial => *id.serial.last_mut().expect("a serial") ^= 1,
         Subject::OtherIssuer => {
             id.name_hash.reverse();
             id.key_hash.reverse();
         }
     }
-    id
+    Some(id)
 }

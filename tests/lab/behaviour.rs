@@ -5,6 +5,7 @@ use std::time::Duration;
 use openssl::x509::X509;
 
 use super::ocsp::Status;
+use super::wire::Exchange;
 
 /// Everything a test can ask of the responder's answers, for all serials or for one.
 #[derive(Clone, Debug)]
@@ -27,6 +28,12 @@ pub struct Behaviour {
     pub requestor: Option<X509>,
     /// Further SingleResponses of the same issuer, by serial, put before what was asked for.
     pub others: Vec<(String, Status)>,
+    /// DER of further extensions of the response.
+    pub extensions: Vec<Vec<u8>>,
+    /// DER of extensions of each SingleResponse.
+    pub single_extensions: Vec<Vec<u8>>,
+    /// Knows certificates by SHA-256 only; other names of them get unauthorized.
+    pub sha256_only: bool,
 }
 
 /// OCSPResponseStatus.
@@ -64,6 +71,10 @@ pub enum Delivery {
     Redirect(String),
     /// These bytes, whatever was asked: see `Responder::last_answer`.
     Replay(Vec<u8>),
+    /// These bytes instead of an HTTP answer, head and all; then the connection ends.
+    Raw(Vec<u8>),
+    /// An answer of no told length, and no end.
+    Endless,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +101,8 @@ pub struct Delegate {
     pub sent: bool,
     /// Has id-pkix-ocsp-nocheck.
     pub nocheck: bool,
+    /// The answer says so itself.
+    pub revoked: bool,
 }
 
 /// What certificate the answer is about.
@@ -100,6 +113,8 @@ pub enum Subject {
     OtherSerial,
     /// Name and key hash of another issuer.
     OtherIssuer,
+    /// Nothing is said about what was asked for: see `Behaviour::others`.
+    Nobody,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -132,13 +147,23 @@ impl Default for Behaviour {
             methods: Methods::Both,
             requestor: None,
             others: Vec::new(),
+            extensions: Vec::new(),
+            single_extensions: Vec::new(),
+            sha256_only: false,
         }
     }
 }
 
 impl Default for Delegate {
     fn default() -> Delegate {
-        Delegate { eku: true, expired: false, of_other_ca: false, sent: true, nocheck: false }
+        Delegate {
+            eku: true,
+            expired: false,
+            of_other_ca: false,
+            sent: true,
+            nocheck: false,
+            revoked: false,
+        }
     }
 }
 
@@ -156,9 +181,53 @@ impl Delivery {
             Delivery::Http(_) => "HTTP status instead",
             Delivery::Redirect(_) => "redirect instead",
             Delivery::Replay(_) => "replay instead",
+            Delivery::Raw(_) => "raw bytes instead",
+            Delivery::Endless => "endless",
+        }
+    }
+
+    /// Whether the connection is of further use.
+    pub fn send(&self, content_type: &str, body: &[u8], exchange: &mut Exchange) -> bool {
+        match self {
+            Delivery::Whole => exchange.respond(200, content_type, "", body),
+            Delivery::Never => {
+                exchange.outlast();
+                false
+            }
+            Delivery::Close => false,
+            Delivery::Drip(pause) => exchange.drip(content_type, body, *pause),
+            Delivery::Garbage => exchange.respond(200, content_type, "", PAGE),
+            Delivery::Truncated => exchange.respond(200, content_type, "", &body[..body.len() / 2]),
+            Delivery::Cut => {
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                exchange.write(&[head.as_bytes(), &body[..body.len() / 2]].concat());
+                false
+            }
+            Delivery::Oversized(more) => {
+                exchange.respond(200, content_type, "", &[body, &vec![0; *more]].concat())
+            }
+            Delivery::Http(status) => exchange.respond(*status, "text/plain", "", b"no"),
+            Delivery::Redirect(to) => {
+                exchange.respond(302, "text/plain", &format!("Location: {to}\r\n"), b"")
+            }
+            Delivery::Replay(bytes) => exchange.respond(200, content_type, "", bytes),
+            Delivery::Raw(bytes) => {
+                exchange.write(bytes);
+                false
+            }
+            Delivery::Endless => {
+                let mut more = exchange.write(b"HTTP/1.1 200 OK\r\n\r\n") && exchange.write(body);
+                while more {
+                    more = exchange.write(&[0; 100]) && exchange.pause(PAUSE);
+                }
+                false
+            }
         }
     }
 }
+
+const PAGE: &[u8] = b"<html>Welcome to the portal</html>";
+const PAUSE: Duration = Duration::from_millis(20);
 
 impl Behaviour {
     pub fn good() -> Behaviour {

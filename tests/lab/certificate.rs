@@ -66,10 +66,11 @@ fn usage_extensions(usage: Usage) -> Vec<X509Extension> {
     key_usage.critical();
     match usage {
         Usage::Authority => (basic.ca(), key_usage.key_cert_sign().crl_sign().digital_signature()),
+        Usage::AuthorityWithoutCrls => (basic.ca(), key_usage.key_cert_sign()),
         _ => (&mut basic, key_usage.digital_signature()),
     };
     let extended = match usage {
-        Usage::Authority => None,
+        Usage::Authority | Usage::AuthorityWithoutCrls => None,
         Usage::Server => Some(ExtendedKeyUsage::new().server_auth().build()),
         Usage::OcspSigner => Some(ExtendedKeyUsage::new().other("OCSPSigning").build()),
     };

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use openssl::hash::{MessageDigest, hash};
+use openssl::sign::Signer;
 use time::OffsetDateTime;
 
 use super::clock::now;
@@ -24,6 +25,18 @@ pub struct Crl {
     pub number: u32,
     /// The URL in its IssuingDistributionPoint (critical), if it has one.
     pub shard: Option<String>,
+    /// DER of what else is in its IssuingDistributionPoint.
+    pub flags: Vec<u8>,
+    /// DER of further extensions.
+    pub more: Vec<Vec<u8>>,
+    /// DER of further extensions of each entry.
+    pub more_of_entries: Vec<Vec<u8>>,
+    /// DER of the issuer's name, where that is not the signer's.
+    pub issuer: Option<Vec<u8>>,
+    /// DER of the algorithm beside what is signed, where that is another than in it.
+    pub beside: Option<Vec<u8>>,
+    /// Signed with MD5; for signers with an RSA key.
+    pub md5: bool,
     pub break_signature: bool,
 }
 
@@ -68,6 +81,12 @@ impl Default for Crl {
             next_update: Some(3600),
             number: 1,
             shard: None,
+            flags: Vec::new(),
+            more: Vec::new(),
+            more_of_entries: Vec::new(),
+            issuer: None,
+            beside: None,
+            md5: false,
             break_signature: false,
         }
     }
@@ -80,22 +99,30 @@ impl Crl {
     }
 
     pub fn sign(&self, issuer: &Identity) -> Vec<u8> {
-        let algorithm = ocsp::algorithm(issuer);
-        let name = issuer.cert.subject_name().to_der().expect("DER");
+        let algorithm = match self.md5 {
+            true => der::sequence(&[der::oid(RSA_MD5), der::element(der::NULL, &[])]),
+            false => ocsp::algorithm(issuer),
+        };
+        let name = || issuer.cert.subject_name().to_der().expect("DER");
+        let name = self.issuer.clone().unwrap_or_else(name);
         let mut tbs = vec![der::integer(&[1]), algorithm.clone(), name];
         tbs.push(der::utc_time(now() + self.this_update));
         tbs.extend(self.next_update.map(|t| der::utc_time(now() + t)));
-        let entries: Vec<_> = self.entries.iter().filter_map(entry).collect();
+        let entries: Vec<_> = self.entries.iter().filter_map(|e| self.entry(e)).collect();
         if !entries.is_empty() {
             tbs.push(der::sequence(&entries));
         }
         tbs.push(der::explicit(0, &der::sequence(&self.extensions(issuer))));
         let tbs = der::sequence(&tbs);
-        let mut signature = ocsp::sign(issuer, &tbs);
+        let mut signature = match self.md5 {
+            true => sign_with_md5(issuer, &tbs),
+            false => ocsp::sign(issuer, &tbs),
+        };
         if self.break_signature {
             *signature.last_mut().expect("a signature is not empty") ^= 1;
         }
-        der::sequence(&[tbs, algorithm, der::bits(&signature)])
+        let beside = self.beside.clone().unwrap_or(algorithm);
+        der::sequence(&[tbs, beside, der::bits(&signature)])
     }
 
     fn extensions(&self, issuer: &Identity) -> Vec<Vec<u8>> {
@@ -106,11 +133,29 @@ impl Crl {
         }
         let number = der::integer(&self.number.to_be_bytes());
         extensions.push(der::extension("2.5.29.20", false, &number));
-        if let Some(url) = &self.shard {
-            let names = der::explicit(0, &der::explicit(0, &der::implicit(6, url.as_bytes())));
-            extensions.push(der::extension("2.5.29.28", true, &der::sequence(&[names])));
+        let names = self
+            .shard
+            .as_ref()
+            .map(|url| der::explicit(0, &der::explicit(0, &der::implicit(6, url.as_bytes()))));
+        let point = [names.unwrap_or_default(), self.flags.clone()];
+        if point.iter().any(|part| !part.is_empty()) {
+            extensions.push(der::extension("2.5.29.28", true, &der::sequence(&point)));
         }
+        extensions.extend(self.more.iter().cloned());
         extensions
+    }
+
+    fn entry(&self, (serial, status): &(String, Status)) -> Option<Vec<u8>> {
+        let Status::Revoked { reason, at } = *status else { return None };
+        let code = reason.map(|r| der::element(der::ENUMERATED, &[r]));
+        let reason = code.map(|code| der::extension("2.5.29.21", false, &code));
+        let extensions: Vec<_> =
+            reason.into_iter().chain(self.more_of_entries.iter().cloned()).collect();
+        let mut parts = vec![der::integer(&unhex(serial)), der::utc_time(at)];
+        if !extensions.is_empty() {
+            parts.push(der::sequence(&extensions));
+        }
+        Some(der::sequence(&parts))
     }
 }
 
@@ -189,6 +234,11 @@ impl Shared {
     }
 }
 
+fn sign_with_md5(issuer: &Identity, tbs: &[u8]) -> Vec<u8> {
+    let signer = Signer::new(MessageDigest::md5(), &issuer.key);
+    signer.and_then(|mut s| s.sign_oneshot_to_vec(tbs)).expect("signature")
+}
+
 /// Sun, 06 Nov 1994 08:49:37 GMT
 fn http_date(at: i64) -> String {
     let t = OffsetDateTime::from_unix_timestamp(at).expect("a time");
@@ -197,15 +247,6 @@ fn http_date(at: i64) -> String {
     format!("{}, {:02} {} {} {clock} GMT", &weekday[..3], t.day(), &month[..3], t.year())
 }
 
-fn entry((serial, status): &(String, Status)) -> Option<Vec<u8>> {
-    let Status::Revoked { reason, at } = *status else { return None };
-    let mut parts = vec![der::integer(&unhex(serial)), der::utc_time(at)];
-    if let Some(reason) = reason {
-        let code = der::element(der::ENUMERATED, &[reason]);
-        parts.push(der::sequence(&[der::extension("2.5.29.21", false, &code)]));
-    }
-    Some(der::sequence(&parts))
-}
-
 const TYPE: &str = "application/pkix-crl";
 const DAY: i64 = 86_400;
+const RSA_MD5: &str = "1.2.840.113549.1.1.4";

@@ -57,12 +57,16 @@ pub struct Single {
     pub status: Status,
     pub this_update: i64,
     pub next_update: Option<i64>,
+    /// In DER.
+    pub extensions: Vec<Vec<u8>>,
 }
 
 /// A whole BasicOCSPResponse to be.
 pub struct Answer<'a> {
     pub singles: Vec<Single>,
     pub nonce: Option<Vec<u8>>,
+    /// Further ones, in DER.
+    pub extensions: Vec<Vec<u8>>,
     pub signer: &'a Identity,
     /// Puts the signer's certificate into the answer.
     pub with_cert: bool,
@@ -190,9 +194,8 @@ impl Answer<'_> {
             der::time(self.produced_at),
             der::sequence(&singles),
         ];
-        if let Some(nonce) = &self.nonce {
-            data.push(der::explicit(1, &der::sequence(&[der::extension(NONCE, false, nonce)])));
-        }
+        let nonce = self.nonce.iter().map(|nonce| der::extension(NONCE, false, nonce));
+        data.extend(extensions(nonce.chain(self.extensions.iter().cloned()).collect()));
         let data = der::sequence(&data);
         let mut signature = sign(self.signer, &data);
         if self.break_signature {
@@ -223,8 +226,14 @@ impl Single {
         };
         let next = self.next_update.map(|t| der::explicit(0, &der::time(t)));
         let this = der::time(self.this_update);
-        der::sequence(&[self.id.encode(), status, this, next.unwrap_or_default()])
+        let more = extensions(self.extensions.clone()).unwrap_or_default();
+        der::sequence(&[self.id.encode(), status, this, next.unwrap_or_default(), more])
     }
+}
+
+/// `[1] EXPLICIT Extensions`, where there are any.
+fn extensions(all: Vec<Vec<u8>>) -> Option<Vec<u8>> {
+    (!all.is_empty()).then(|| der::explicit(1, &der::sequence(&all)))
 }
 
 /// An answer without content: the OCSPResponseStatus alone.

@@ -40,6 +40,8 @@ pub struct Profile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Usage {
     Authority,
+    /// An authority whose key may not sign CRLs.
+    AuthorityWithoutCrls,
     Server,
     /// A delegated OCSP signer (id-kp-OCSPSigning).
     OcspSigner,

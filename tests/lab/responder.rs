@@ -195,7 +195,7 @@ impl State {
             Delivery::Whole => self.note(number, words),
             other => self.note(number, format!("{words}, {}", other.words())),
         }
-        deliver(&behaviour.delivery, &bytes, exchange)
+        behaviour.delivery.send(TYPE, &bytes, exchange)
     }
 
     fn behaviour(&self, serial: &str) -> Behaviour {
@@ -214,34 +214,6 @@ impl State {
         if let Some((_, query)) = queries.iter_mut().find(|(n, _)| *n == number) {
             query.answer = answer;
         }
-    }
-}
-
-/// Whether the connection is of further use.
-fn deliver(delivery: &Delivery, der: &[u8], exchange: &mut Exchange) -> bool {
-    match delivery {
-        Delivery::Whole => exchange.respond(200, TYPE, "", der),
-        Delivery::Never => {
-            exchange.outlast();
-            false
-        }
-        Delivery::Close => false,
-        Delivery::Drip(pause) => exchange.drip(TYPE, der, *pause),
-        Delivery::Garbage => exchange.respond(200, TYPE, "", b"<html>not an OCSP response</html>"),
-        Delivery::Truncated => exchange.respond(200, TYPE, "", &der[..der.len() / 2]),
-        Delivery::Cut => {
-            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", der.len());
-            exchange.write(&[head.as_bytes(), &der[..der.len() / 2]].concat());
-            false
-        }
-        Delivery::Oversized(more) => {
-            exchange.respond(200, TYPE, "", &[der, &vec![0; *more]].concat())
-        }
-        Delivery::Http(status) => exchange.respond(*status, "text/plain", "", b"no"),
-        Delivery::Redirect(to) => {
-            exchange.respond(302, "text/plain", &format!("Location: {to}\r\n"), b"")
-        }
-        Delivery::Replay(bytes) => exchange.respond(200, TYPE, "", bytes),
     }
 }
 

@@ -13,6 +13,7 @@ use openssl::pkey::{Id, PKey, Private};
 use openssl::sign::Signer;
 use serde_json::json;
 
+use crate::bundle::private_key;
 use crate::ca::csr::new_key;
 use crate::settings::{KeyType, Secret};
 
@@ -49,9 +50,7 @@ impl AccountKey {
 
     /// From an unencrypted PEM.
     pub fn from_pem(pem: &[u8]) -> Result<AccountKey, String> {
-        // The callback is for encrypted keys: without it OpenSSL would ask the terminal.
-        let key = PKey::private_key_from_pem_callback(pem, |_| Ok(0)).map_err(|e| e.to_string())?;
-        AccountKey::new(key)
+        AccountKey::new(private_key(pem).map_err(|e| e.to_string())?)
     }
 
     fn new(key: PKey<Private>) -> Result<AccountKey, String> {

@@ -1,12 +1,15 @@
 //! CRLs and chains: the second source, and the certificates above the leaf.
 
+use std::sync::Arc;
+
 use super::crls::Lists;
 use super::world::*;
 use crate::engine::Count;
-use crate::evidence::{Reason, Source};
+use crate::evidence::{Evidence, Reason, Source, Status};
 use crate::facts::Serial;
+use crate::fixture::Spec;
 use crate::policy::{Decision, Refusal};
-use crate::settings::Check;
+use crate::settings::{Check, EntryName};
 
 const CRL: &str = "http://crl/";
 
@@ -352,4 +355,50 @@ fn below_an_unknown_root_intermediates_are_not_asked_about() {
     world.drive(&mut [&mut worker]);
     assert_eq!(world.responder.queries(), [serial]);
     assert_eq!(worker.decide(None), Decision::Serve);
+}
+
+/// What one entry learns about the intermediate that both have, the other need not ask.
+#[test]
+fn entries_share_what_they_have_in_common() {
+    let mut world = World::with_intermediate(Some("http://root-ocsp/"), None);
+    let first = world.settings.clone();
+    world.store(0x11);
+    world.settings.name = EntryName::new("other.example").unwrap();
+    world.settings.names = vec!["other.example".into()];
+    let other = world.store_as(Spec { serial: 0x12, names: &["other.example"], ..Spec::default() });
+    let worker = world.worker_for(&world.zone, vec![first, world.settings.clone()]);
+    for index in 0..2 {
+        worker.desk.reload(&mut worker.desk.entry(index)).unwrap();
+    }
+    let leaf = Arc::clone(&worker.desk.entry(0).subjects[0]);
+    let siblings = worker.desk.siblings(&leaf);
+    assert_eq!(siblings.iter().map(|(serial, _)| serial).collect::<Vec<_>>(), [&other]);
+
+    let above = worker.desk.entry(0).subjects[1].facts.clone();
+    let answer = |status, secs| Evidence {
+        certificate: above.fingerprint.clone(),
+        serial: above.serial.clone(),
+        source: Source::Ocsp,
+        status,
+        this_update: world.now() + s(secs),
+        next_update: None,
+        checked_at: world.now() + s(secs),
+        responder: "http://root-ocsp/".into(),
+    };
+    let known = |index: usize| -> Vec<Evidence> {
+        worker.desk.entry(index).known(&above.fingerprint).cloned().collect()
+    };
+    worker.desk.spread(0, &answer(Status::Good, 2));
+    assert_eq!((known(0), known(1)), (vec![], vec![answer(Status::Good, 2)]));
+    worker.desk.spread(0, &answer(Status::Good, 1));
+    assert_eq!(known(1), [answer(Status::Good, 2)], "no older one");
+    let revoked = Status::Revoked { reason: Reason::CaCompromise, at: world.now() };
+    worker.desk.spread(0, &answer(revoked, 1));
+    assert!(known(1)[0].is_revoked(), "but a revocation of any age");
+    let stored = world.keystore().evidence(&world.settings.name).unwrap();
+    assert!(stored[0].is_revoked(), "on the disk, too");
+    // One that is nobody else's goes nowhere.
+    let own = Evidence { certificate: leaf.facts.fingerprint.clone(), ..answer(Status::Good, 3) };
+    worker.desk.spread(0, &own);
+    assert_eq!(worker.desk.entry(1).evidence.len(), 1);
 }

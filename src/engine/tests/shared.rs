@@ -6,7 +6,7 @@ use super::crl::intermediate;
 use super::crls::Lists;
 use super::world::*;
 use crate::engine::subject::Subject;
-use crate::evidence::{Evidence, Reason, Source, Status};
+use crate::evidence::Reason;
 use crate::settings::{EntryName, EntrySettings};
 
 /// A world with this many further entries of the same CA, all with a certificate.
@@ -39,35 +39,6 @@ fn one_asks_about_a_shared_intermediate() {
         assert_eq!(entry.links()[1].evidence.len(), 1, "{index}");
         assert!(entry.proven_at(world.now()).is_some());
     }
-}
-
-#[test]
-fn what_one_learns_counts_for_all() {
-    let world = crowd(World::with_intermediate(Some("http://root-ocsp/"), None), 1);
-    let worker = world.worker();
-    let issuer = {
-        let mut entry = worker.desk.entry(0);
-        worker.desk.reload(&mut entry).unwrap();
-        entry.subjects[1].facts.fingerprint.clone()
-    };
-    worker.desk.reload(&mut worker.desk.entry(1)).unwrap();
-    let said = |status, second| Evidence {
-        certificate: issuer.clone(),
-        serial: intermediate(),
-        source: Source::Ocsp,
-        status,
-        this_update: world.now() + s(second),
-        next_update: None,
-        checked_at: world.now() + s(second),
-        responder: "http://root-ocsp/".into(),
-    };
-    // The good answer was asked for later, of a responder that lags.
-    worker.desk.spread(0, &said(Status::Good, 2));
-    assert!(!worker.desk.entry(1).is_bad(world.now()));
-    let revoked = Status::Revoked { reason: Reason::CaCompromise, at: world.now() };
-    worker.desk.spread(0, &said(revoked, 1));
-    assert!(worker.desk.entry(1).is_bad(world.now()));
-    assert!(!worker.desk.entry(0).is_bad(world.now()), "who asked stores it for itself");
 }
 
 #[test]

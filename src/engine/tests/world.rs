@@ -125,6 +125,11 @@ impl World {
 
     /// A worker of the nginx with this zone.
     pub fn worker_of(&self, zone: &Arc<Zone>) -> Worker {
+        self.worker_for(zone, [&self.settings].into_iter().chain(&self.more).cloned().collect())
+    }
+
+    /// One with these entries.
+    pub fn worker_for(&self, zone: &Arc<Zone>, entries: Vec<EntrySettings>) -> Worker {
         let host = Arc::new(FakeHost {
             zone: Arc::clone(zone),
             id: zone.workers.fetch_add(1, SeqCst),
@@ -137,12 +142,7 @@ impl World {
         let plan = Plan {
             keystore: self.dir(),
             cas: self.ca_settings.clone(),
-            entries: [&self.settings]
-                .into_iter()
-                .chain(&self.more)
-                .cloned()
-                .map(Arc::new)
-                .collect(),
+            entries: entries.into_iter().map(Arc::new).collect(),
         };
         let ports = self.ports();
         let desk = Desk::new(plan, host.clone(), ports, self.keystore());

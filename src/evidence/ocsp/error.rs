@@ -55,6 +55,8 @@ pub enum Fault {
     OtherSerial(String),
     #[error("response is about a certificate of another issuer")]
     OtherIssuer,
+    #[error("response has a critical extension that is not known: {0}")]
+    Critical(String),
     #[error("response is not valid before {0}")]
     NotYetValid(Time),
     #[error("response is stale since {0}")]

@@ -6,6 +6,7 @@ use openssl::nid::Nid;
 use openssl::ocsp::{OcspBasicResponseRef, OcspCertId, OcspCertIdRef, OcspCertStatus};
 use openssl::x509::X509Ref;
 
+use super::verify::check_extensions;
 use super::{Fault, Query};
 use crate::clock::{SKEW, Time};
 use crate::evidence::{Evidence, Reason, Source, Status};
@@ -128,6 +129,7 @@ fn read(
     url: &str,
     now: Time,
 ) -> Result<Evidence, Fault> {
+    check_extensions(single.critical_extensions(), &OF_SINGLES)?;
     let status = single.status().ok_or(Fault::MalformedTime)?;
     check_times(&status, now)?;
     Ok(Evidence {
@@ -149,6 +151,15 @@ fn read(
         responder: url.to_string(),
     })
 }
+
+/// Of these nothing depends: which CRL it is from, since when it is no good, and how long after its
+/// end it is told of. The reason is that of the status.
+const OF_SINGLES: [Nid; 4] = [
+    Nid::ID_PKIX_OCSP_CRLID,
+    Nid::ID_PKIX_OCSP_ARCHIVECUTOFF,
+    Nid::CRL_REASON,
+    Nid::INVALIDITY_DATE,
+];
 
 /// RFC 6960, 4.2.2.1.
 fn check_times(status: &SingleStatus, now: Time) -> Result<(), Fault> {

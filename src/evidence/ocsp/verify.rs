@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use openssl::asn1::Asn1ObjectRef;
 use openssl::nid::Nid;
 use openssl::ocsp::{
     OcspBasicResponse, OcspBasicResponseRef, OcspFlag, OcspResponse, OcspResponseStatus,
@@ -51,6 +52,7 @@ pub(super) fn try_verify(
 ) -> Result<Verified, Fault> {
     let basic = parse(der)?;
     check_signer(&basic, query, now)?;
+    check_extensions(openssl_ffi::critical_extensions(&basic), &OF_RESPONSES)?;
     let evidence = singles::find_ours(&basic, query, now)?;
     let is_for_us = check_nonce(&basic, query.nonce, sent)?;
     check_age(&evidence, is_for_us, now)?;
@@ -213,6 +215,20 @@ fn check_life(usage: &Usage, now: Time) -> Result<(), Fault> {
     }
     Ok(())
 }
+
+/// RFC 6960, 4.4: a critical extension that we can't process, and the answer proves nothing.
+pub(super) fn check_extensions<'a>(
+    critical: impl IntoIterator<Item = &'a Asn1ObjectRef>,
+    known: &[Nid],
+) -> Result<(), Fault> {
+    match critical.into_iter().find(|object| !known.contains(&object.nid())) {
+        Some(unknown) => Err(Fault::Critical(unknown.to_string())),
+        None => Ok(()),
+    }
+}
+
+/// Of a reference to a CRL nothing depends.
+const OF_RESPONSES: [Nid; 2] = [Nid::ID_PKIX_OCSP_NONCE, Nid::ID_PKIX_OCSP_CRLID];
 
 /// Digests with which somebody else can make the same signature fit other contents. SHA-1 stays:
 /// old private CAs have no other, and its collisions need a signer that signs what an attacker

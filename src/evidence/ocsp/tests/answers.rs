@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::evidence::{Reason, Source, Status};
-use crate::fixture::der::tlv;
+use crate::fixture::der::{extension, tlv};
 use crate::fixture::ocsp::{CertStatus, response, response_of_type, status_only};
 use crate::fixture::{DAY, at};
 
@@ -269,4 +269,57 @@ fn a_stored_answer_is_verified_again_before_it_is_stapled() {
         text(verify(&der, &others, None, NOW)),
         "ocsp: response is about another certificate: serial=1234, source=http://ocsp.example"
     );
+}
+
+/// RFC 6960, 4.4: what is critical and not known makes the answer worthless, for whom it is in.
+#[test]
+fn critical_extensions() {
+    let world = World::new();
+    const UNKNOWN: &str = "response has a critical extension that is not known: 1.2.3.4";
+    let table: &[(&str, bool, &str, &str)] = &[
+        ("1.2.3.4", false, "Good", "Good"),
+        ("1.2.3.4", true, UNKNOWN, UNKNOWN),
+        ("1.3.6.1.5.5.7.48.1.3", true, "Good", "Good"), // CRL references
+        (
+            "1.3.6.1.5.5.7.48.1.6", // archive cutoff
+            true,
+            "response has a critical extension that is not known: OCSP Archive Cutoff",
+            "Good",
+        ),
+        (
+            "1.3.6.1.5.5.7.48.1.2", // nonce
+            true,
+            "nonce of the response is not that of the request",
+            "response has a critical extension that is not known: OCSP Nonce",
+        ),
+        (
+            "2.5.29.29",
+            true,
+            "response has a critical extension that is not known: X509v3 Certificate Issuer",
+            "response has a critical extension that is not known: X509v3 Certificate Issuer",
+        ),
+    ];
+    let harmless = extension("1.2.3.5", false, b"x");
+    for (id, critical, of_response, of_single) in table {
+        let extensions = [harmless.clone(), extension(id, *critical, b"x")].concat();
+        let reply = Reply { extensions: extensions.clone(), ..world.good() };
+        let verified = try_verify(&reply.der(), &world.query(), Some(&SENT));
+        assert_eq!(text(verified), *of_response, "{id} {critical}");
+        for status in [CertStatus::Good, CertStatus::Revoked(at(-500), None)] {
+            let single = Single { extensions: extensions.clone(), ..world.single() };
+            let is_good = matches!(status, CertStatus::Good);
+            let found = text(world.verify(&world.with(single.status(status))));
+            let expected = of_single.replace("Good", if is_good { "Good" } else { "Revoked" });
+            assert!(found.starts_with(&expected), "{id} {critical}: {found}");
+        }
+    }
+    // What is said of another is that one's affair.
+    let other = world.ca.issue(Spec { serial: 9, ..Spec::default() });
+    let other = Single::good(&other.cert, &world.ca.cert);
+    let other = Single { extensions: extension("1.2.3.4", true, b"x"), ..other };
+    let siblings = [(Serial("09".into()), Fingerprint("of 09".into()))];
+    let query = Query { siblings: &siblings, ..world.query() };
+    let der = Reply { singles: vec![other, world.single()], ..world.good() }.der();
+    let verified = verify::try_verify(&der, &query, None, NOW).unwrap();
+    assert_eq!((verified.evidence.status, verified.others.len()), (Status::Good, 0));
 }

@@ -1,0 +1,156 @@
+//! An ACME server that says anything at all.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cert_autofetch::ca::acme::{AccountStore, AcmeCa, Change, StoredAccount};
+use cert_autofetch::ca::{Ca, ChallengeAnswer, Challenges, IssueError, Order, Progress};
+use cert_autofetch::clock::{Clock, Time};
+use cert_autofetch::http::url::target;
+use cert_autofetch::http::{Http, HttpError, Request, Response};
+use cert_autofetch::settings::{Budget, CaSettings, Challenge, EvidenceSettings, Secret};
+
+use super::no_error_is_left;
+use super::pki::{LEAF, NOW, key_pem};
+
+/// Responses in the order in which they are sent, each as HTTP/1.0 would have it, a line `%` after
+/// each: status, headers, an empty line, the body.
+pub fn run(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let server = Arc::new(Server {
+        responses: Mutex::new(text.split("%\n").map(response).collect()),
+        now: AtomicI64::new(NOW.millis()),
+        account: Mutex::default(),
+        published: Mutex::default(),
+    });
+    let ca =
+        AcmeCa::new(settings(), server.clone(), server.clone(), server.clone(), server.clone());
+    let mut order = Order {
+        ca: "corp".into(),
+        names: vec!["shop.example".into(), "www.shop.example".into()],
+        csr: vec![0x30, 0x00],
+        accepted: false,
+        state: serde_json::Value::Null,
+    };
+    for step in 0.. {
+        assert!(step < 1000, "an order without end");
+        let progress = ca.step(&mut order);
+        no_error_is_left();
+        // It goes through a file between two steps.
+        let json = serde_json::to_vec(&order).unwrap();
+        order = serde_json::from_slice(&json).unwrap();
+        match progress {
+            Ok(Progress::Wait(time)) => server.advance(time),
+            Ok(Progress::Issued(chain)) => return must_be_certificates(&chain),
+            Err(error) => return must_be_a_line(&error),
+        }
+    }
+}
+
+/// Nothing else reaches the keystore (RFC 8555, 11.4).
+fn must_be_certificates(chain: &[u8]) {
+    let text = std::str::from_utf8(chain).unwrap();
+    let mut begins = text.lines().filter(|l| l.contains("-----BEGIN "));
+    assert!(begins.all(|l| l.trim().ends_with("CERTIFICATE-----")), "{text}");
+}
+
+/// For a log.
+fn must_be_a_line(error: &IssueError) {
+    let text = error.to_string();
+    assert!(!text.contains(char::is_control), "{text:?}");
+    assert!(text.len() < 8192, "{}", text.len());
+}
+
+fn settings() -> CaSettings {
+    thread_local!(static KEY: Vec<u8> = key_pem(LEAF));
+    CaSettings {
+        name: "corp".into(),
+        url: "https://ca.example/dir".into(),
+        trusted_certificate: None,
+        account_key: Some(Secret::new(KEY.with(Vec::clone))),
+        contact: Vec::new(),
+        accept_terms_of_service: true,
+        challenge: Challenge::Http01,
+        timeout: Duration::from_secs(10),
+        issuer_certificate: None,
+        budget: Budget::default(),
+        evidence: EvidenceSettings::default(),
+    }
+}
+
+/// The world of the client: what it asks for and tells is checked.
+struct Server {
+    responses: Mutex<VecDeque<Response>>,
+    now: AtomicI64,
+    account: Mutex<Option<StoredAccount>>,
+    published: Mutex<Vec<ChallengeAnswer>>,
+}
+
+impl Server {
+    fn advance(&self, time: Duration) {
+        assert!(time <= Duration::from_secs(86_400), "{time:?}");
+        self.now.fetch_add(time.as_millis() as i64, Ordering::Relaxed);
+    }
+}
+
+impl Http for Server {
+    fn send(&self, request: &Request) -> Result<Response, HttpError> {
+        assert!(target(&request.url).is_some_and(|t| t.https), "{}", request.url);
+        for (_, value) in &request.headers {
+            assert!(!value.contains(char::is_control));
+        }
+        let response = self.responses.lock().unwrap().pop_front().ok_or(HttpError::Timeout)?;
+        if response.body.len() > request.limit {
+            return Err(HttpError::TooLarge(request.limit));
+        }
+        Ok(response)
+    }
+}
+
+impl Clock for Server {
+    fn now(&self) -> Time {
+        Time::from_millis(self.now.load(Ordering::Relaxed))
+    }
+}
+
+impl AccountStore for Server {
+    fn load(&self, _: &str) -> Result<Option<StoredAccount>, IssueError> {
+        Ok(self.account.lock().unwrap().clone())
+    }
+
+    fn with_lock(&self, _: &str, change: &mut Change<'_>) -> Result<(), IssueError> {
+        let mut account = self.account.lock().unwrap();
+        if let Some(changed) = change(account.clone())? {
+            *account = Some(changed);
+        }
+        Ok(())
+    }
+}
+
+impl Challenges for Server {
+    fn publish(&self, answer: &ChallengeAnswer) -> Result<(), String> {
+        let token = answer.token.as_bytes();
+        let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        assert!(!token.is_empty() && token.iter().all(plain), "{}", answer.token);
+        assert!(["shop.example", "www.shop.example"].contains(&answer.name.as_str()), "{answer:?}");
+        self.published.lock().unwrap().push(answer.clone());
+        Ok(())
+    }
+
+    fn withdraw(&self, answer: &ChallengeAnswer) {
+        self.published.lock().unwrap().retain(|published| published != answer);
+    }
+}
+
+fn response(text: &str) -> Response {
+    let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
+    let mut lines = head.lines();
+    let status = lines.next().and_then(|l| l.parse().ok()).unwrap_or(200);
+    let header = |line: &str| {
+        let (name, value) = line.split_once(": ")?;
+        Some((name.to_ascii_lowercase(), value.to_owned()))
+    };
+    Response { status, headers: lines.filter_map(header).collect(), body: body.into() }
+}
