@@ -19,6 +19,7 @@ mod host;
 mod job;
 mod learn;
 mod network;
+mod outcome;
 mod pool;
 mod ports;
 mod prove;

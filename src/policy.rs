@@ -210,7 +210,8 @@ pub fn is_proven(
 /// staple to be had.
 pub fn lacks_staple(now: Time, standing: &Standing, settings: &EntrySettings) -> bool {
     let must = standing.certificate.is_ok_and(|c| c.must_staple) && settings.stapling;
-    let can_be_had = standing.links.first().is_some_and(|leaf| leaf.has_ocsp);
+    let may_have = |leaf: &Link| leaf.has_ocsp && leaf.revocation().is_none();
+    let can_be_had = standing.links.first().is_some_and(may_have);
     must && can_be_had && standing.stapled_until.is_none_or(|until| until <= now)
 }
 

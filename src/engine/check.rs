@@ -4,21 +4,18 @@
 
 use std::time::Duration;
 
-use super::backoff;
 use super::board::Lane;
-use super::desk::{Desk, brief};
+use super::desk::Desk;
 use super::entry::Entry;
 use super::host::{Count, Working};
 use super::job::{Claim, End, MINIMUM, Next, patience};
+use super::outcome::{self, Answers, after, fail};
 use super::ports::{Inquiry, NoAnswer};
 use super::replace;
 use super::round::Round;
-use super::schedule::Why;
 use super::subject::host_of;
 use crate::clock::Time;
 use crate::evidence::{Source, Status};
-use crate::policy;
-use crate::report::What;
 
 pub struct CheckJob {
     entry: usize,
@@ -45,6 +42,8 @@ struct Asking {
     answered: bool,
     /// Why certificates are without an answer.
     failure: Option<NoAnswer>,
+    /// CRLs were looked at for those who wait now, not only for others before them.
+    crl_begun: bool,
 }
 
 enum Need {
@@ -98,7 +97,8 @@ impl CheckJob {
             desk.publish(&mut entry, |news| news.working = Some(Working::Checking));
         }
         let (round, failure) = Round::new(&entry, Source::Ocsp, now, since);
-        self.state = State::Ask(Asking { claim, round, asked: None, answered: false, failure });
+        let (asked, answered, crl_begun) = (None, false, false);
+        self.state = State::Ask(Asking { claim, round, asked, answered, failure, crl_begun });
         Next::Run
     }
 
@@ -170,6 +170,7 @@ impl CheckJob {
                 *asking.asked.insert((now, deadline))
             }
         };
+        asking.round.pass_over_answered(&desk.entry(self.entry), now);
         let Some((subject, issuer, url)) = asking.round.take() else {
             return self.settle(desk, asking, deadline);
         };
@@ -225,7 +226,7 @@ impl CheckJob {
             return Next::Run; // to look at the certificate that is there now
         }
         if entry.is_bad(desk.now()) {
-            desk.publish(&mut entry, |news| news.working = None);
+            outcome::rest_if_due(desk, &mut entry);
             desk.announce_changes();
             let since = desk.board().demanded(self.entry);
             let asked = asking.asked.map_or(now, |(asked, _)| asked);
@@ -240,7 +241,7 @@ impl CheckJob {
     }
 
     /// All that could be asked was. Where that was not enough CRLs are looked at.
-    fn settle(&mut self, desk: &Desk, asking: Asking, deadline: Time) -> Next {
+    fn settle(&mut self, desk: &Desk, mut asking: Asking, deadline: Time) -> Next {
         let now = desk.now();
         let mut entry = desk.entry(self.entry);
         if !asking.round.is_about(&entry) {
@@ -252,17 +253,17 @@ impl CheckJob {
         let is_due = entry.news.next_crl.is_none_or(|next| next <= now);
         let beside = each && entry.has_crl();
         if is_due && (lacks || (beside && since.is_some())) {
-            desk.begin_crl(self.entry, since);
+            asking.crl_begun = desk.begin_crl(self.entry, since);
             if lacks && now < deadline {
                 drop(entry);
                 self.state = State::AwaitCrl(asking);
                 return Next::Wait(Duration::from_millis(20));
             }
         }
-        conclude(desk, &mut entry, asking, since)
+        asking.conclude(desk, &mut entry, since)
     }
 
-    fn await_crl(&mut self, desk: &Desk, asking: Asking) -> Next {
+    fn await_crl(&mut self, desk: &Desk, mut asking: Asking) -> Next {
         let now = desk.now();
         let mut entry = desk.entry(self.entry);
         if !asking.round.is_about(&entry) {
@@ -270,130 +271,27 @@ impl CheckJob {
         }
         let since = desk.board().demanded(self.entry);
         let deadline = asking.asked.map_or(now, |(_, deadline)| deadline);
-        let is_coming = desk.board().is_active((self.entry, Lane::Crl));
-        let waits = is_coming && now < deadline && entry.lacks_crl(now, since);
-        if waits && !entry.is_bad(now) {
+        let may_wait = now < deadline && !entry.is_bad(now) && entry.lacks_crl(now, since);
+        let mut is_coming = desk.board().is_active((self.entry, Lane::Crl));
+        // What came was for others, and asked for before these began to wait.
+        if may_wait && !is_coming && !asking.crl_begun && entry.may_look_at_crl(now, since) {
+            asking.crl_begun = desk.begin_crl(self.entry, since);
+            is_coming = asking.crl_begun;
+        }
+        if may_wait && is_coming {
             drop(entry);
             let pause = desk.pause(30, 80);
             self.state = State::AwaitCrl(asking);
             return Next::Wait(pause);
         }
-        conclude(desk, &mut entry, asking, since)
+        asking.conclude(desk, &mut entry, since)
     }
 }
 
-/// What all the answers come to.
-fn conclude(desk: &Desk, entry: &mut Entry, asking: Asking, since: Option<Time>) -> Next {
-    let now = desk.now();
-    let asked = asking.asked.map_or(now, |(asked, _)| asked);
-    // Where a CRL can always stand in nobody is the worse for a responder that fails.
-    let has_crls = entry.links().iter().all(|link| link.has_crl || !link.has_ocsp);
-    match (asking.failure, what_lacks(desk, entry, now, asked)) {
-        (Some(failure), Lacks::Nothing) if has_crls => fail_quietly(desk, entry, &failure),
-        (Some(failure), _) | (None, Lacks::Something(failure)) => {
-            fail(desk, entry, &failure, vec![]);
-        }
-        (None, Lacks::Crl(next)) => postpone(desk, entry, next),
-        (None, Lacks::Nothing) => {
-            settle_news(desk, entry);
-            if asking.answered {
-                desk.publish(entry, |news| (news.next_ocsp, news.ocsp_failures) = (None, 0));
-            }
-        }
+impl Asking {
+    fn conclude(self, desk: &Desk, entry: &mut Entry, since: Option<Time>) -> Next {
+        let asked = self.asked.map_or(desk.now(), |(asked, _)| asked);
+        let answers = Answers { asked, any: self.answered, failure: self.failure };
+        outcome::conclude(desk, entry, answers, since)
     }
-    desk.announce_changes();
-    after(entry, now, since, End::Asked(asked))
-}
-
-enum Lacks {
-    Nothing,
-    /// A CRL that could not be had, as was told; it is tried again then.
-    Crl(Time),
-    Something(NoAnswer),
-}
-
-/// Nobody who was asked failed, and yet handshakes that have waited may lack something.
-fn what_lacks(desk: &Desk, entry: &Entry, now: Time, asked: Time) -> Lacks {
-    let settings = &entry.settings;
-    let (is_proven, lacks_staple) = entry.with_standing(|s| {
-        let is_proven = policy::is_proven(now, s, settings, Some(asked));
-        (is_proven, policy::lacks_staple(now, s, settings))
-    });
-    let is_coming = desk.board().is_active((entry.index, Lane::Crl));
-    let cause = match entry.news.next_crl.filter(|next| now < *next) {
-        _ if is_proven && !lacks_staple => return Lacks::Nothing,
-        _ if is_proven => "no OCSP answer that can be stapled, as the certificate demands it",
-        _ if is_coming => "crl: it is still being fetched",
-        Some(next) => return Lacks::Crl(next),
-        None => "nobody who was asked gave proof",
-    };
-    Lacks::Something(NoAnswer { cause: cause.to_owned(), retry_after: None })
-}
-
-/// A CRL gave the proof that no responder gave: says so, and when they are asked again.
-fn fail_quietly(desk: &Desk, entry: &mut Entry, failure: &NoAnswer) {
-    settle_news(desk, entry);
-    let now = desk.now();
-    let interval = entry.settings.check_interval;
-    let failures = entry.news.ocsp_failures.saturating_add(1);
-    let retry = backoff::check(failures, interval, failure.retry_after, desk.share());
-    let event = What::CheckFailed { cause: failure.cause.clone(), retry };
-    desk.tell(entry, vec![event], vec![]);
-    desk.publish(entry, |news| {
-        (news.next_ocsp, news.ocsp_failures) = (Some(now + retry), failures);
-        news.last_error = Some(brief(&failure.cause));
-    });
-}
-
-/// Nobody is held before that.
-fn postpone(desk: &Desk, entry: &mut Entry, next: Time) {
-    desk.publish(entry, |news| {
-        news.next_check = Some(next);
-        news.check_failures = news.check_failures.saturating_add(1);
-        news.working = None;
-    });
-}
-
-/// Where it goes on: handshakes that wait for a name that the certificate lacks need another one.
-pub fn after(entry: &Entry, now: Time, since: Option<Time>, end: End) -> Next {
-    let is_due = entry.news.next_issue.is_none_or(|next| next <= now);
-    let why = entry.why_replace(now);
-    let waited_for = match &why {
-        Some(Why::Bad(_)) => true,
-        Some(Why::Names) => since.is_some(),
-        _ => false,
-    };
-    Next::Done(if waited_for && is_due { End::HandOver } else { end })
-}
-
-/// There is proof: nothing is left of earlier failures.
-pub fn settle_news(desk: &Desk, entry: &mut Entry) {
-    let bad = entry.is_bad(desk.now());
-    desk.publish(entry, |news| {
-        news.next_check = None;
-        news.check_failures = 0;
-        news.working = None;
-        if news.issue_failures == 0 && news.crl_failures == 0 {
-            news.last_error = None;
-        }
-        if !bad {
-            news.bad_since = None; // a hold was lifted
-        }
-    });
-}
-
-/// There is no proof: says so, and when it is tried again.
-pub fn fail(desk: &Desk, entry: &mut Entry, failure: &NoAnswer, counts: Vec<Count>) {
-    let now = desk.now();
-    let interval = entry.settings.check_interval;
-    let failures = entry.news.check_failures.saturating_add(1);
-    let retry = backoff::check(failures, interval, failure.retry_after, desk.share());
-    let event = What::CheckFailed { cause: failure.cause.clone(), retry };
-    desk.tell(entry, vec![event], counts);
-    desk.publish(entry, |news| {
-        news.next_check = Some(now + retry);
-        news.check_failures = failures;
-        news.last_error = Some(brief(&failure.cause));
-        news.working = None;
-    });
 }

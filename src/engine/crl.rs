@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use super::backoff;
-use super::check::{after, settle_news};
 use super::desk::{Desk, brief};
 use super::entry::Entry;
 use super::host::Count;
 use super::job::{End, Next};
+use super::outcome::{after, settle_news};
 use super::ports::{Inquiry, NoAnswer};
 use super::round::Round;
 use super::subject::{Subject, host_of};
@@ -36,7 +36,7 @@ impl CrlJob {
     }
 
     pub fn host(&self) -> Option<String> {
-        self.asking.as_ref().and_then(|asking| asking.round.url()).map(host_of)
+        self.asking.as_ref().and_then(|asking| asking.round.url()).map(host_of).map(place_at)
     }
 
     pub fn step(&mut self, desk: &Desk) -> Next {
@@ -88,8 +88,12 @@ impl CrlJob {
             }
             Ok(None) if desk.now() < asking.until => {
                 asking.round.put_back(url);
+                // A thousand entries may wait for one large CRL.
+                let waited = (desk.now() + PATIENCE).since(asking.until).as_millis() as u64;
+                let seldom = (waited / 4).clamp(50, 2000);
+                let from = if self.since.is_some() { 50 } else { seldom };
                 self.asking = Some(asking);
-                return Next::Wait(desk.pause(50, 150));
+                return Next::Wait(desk.pause(from, 3 * from));
             }
             Ok(None) => {
                 let cause = format!("crl: another worker has not fetched it in time, source={url}");
@@ -133,9 +137,16 @@ impl CrlJob {
 }
 
 fn settle(desk: &Desk, entry: &mut Entry) {
-    let bad = entry.is_bad(desk.now());
+    let now = desk.now();
+    let bad = entry.is_bad(now);
+    desk.publish(entry, |news| (news.next_crl, news.crl_failures) = (None, 0));
+    // As with OCSP: one that is older than a hold leaves no trace.
+    let is_due = bad && entry.crl_at(now).is_some_and(|due| due <= now);
+    let rest = backoff::check(u32::MAX, entry.settings.check_interval, None, desk.share());
     desk.publish(entry, |news| {
-        (news.next_crl, news.crl_failures) = (None, 0);
+        if is_due {
+            news.next_crl = Some(now + rest);
+        }
         if !bad {
             news.bad_since = None; // a hold was lifted
         }
@@ -161,6 +172,12 @@ pub fn fail(desk: &Desk, entry: &mut Entry, failure: &NoAnswer) {
         (news.next_crl, news.crl_failures) = (Some(now + retry), failures);
         news.last_error = Some(brief(&failure.cause));
     });
+}
+
+/// What CRLs of a host are counted under: a large one that comes in for minutes must not stand in
+/// the way of OCSP, which many CAs have at the same host.
+pub fn place_at(host: String) -> String {
+    format!("crl {host}")
 }
 
 /// For one CRL: a shard of 70 MB over a slow line.

@@ -70,12 +70,15 @@ impl Desk {
         }
     }
 
-    /// Looks at the entry's CRLs, unless that is under way; `since`: handshakes wait since then.
-    pub fn begin_crl(&self, index: usize, since: Option<Time>) {
+    /// Looks at the entry's CRLs, unless that is under way, and returns whether it was not;
+    /// `since`: handshakes wait since then.
+    pub fn begin_crl(&self, index: usize, since: Option<Time>) -> bool {
         let job = Job::crl(index, since);
-        if self.board().begin((index, Lane::Crl), job, None) {
+        let begun = self.board().begin((index, Lane::Crl), job, None);
+        if begun {
             self.work.notify_one();
         }
+        begun
     }
 
     /// Begins a job that nobody waits for, unless one is under way.

@@ -221,6 +221,11 @@ impl Entry {
         self.links().iter().any(|l| l.has_crl && !l.is_proven(now, interval, since))
     }
 
+    /// Whether a CRL could help them that did not fail a moment ago.
+    pub fn may_look_at_crl(&self, now: Time, since: Option<Time>) -> bool {
+        self.news.next_crl.is_none_or(|next| next <= now) && self.lacks_crl(now, since)
+    }
+
     pub fn has_crl(&self) -> bool {
         self.subjects.iter().any(|subject| !subject.crl_urls.is_empty())
     }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::board::{Key, Lane};
-use super::check::{self, CheckJob};
+use super::check::CheckJob;
 use super::crl::{self, CrlJob};
 use super::desk::Desk;
 use super::host::Host;
+use super::outcome;
 use super::ports::NoAnswer;
 use super::replace::{self, ReplaceJob};
 use crate::clock::Time;
@@ -85,7 +86,7 @@ impl Job {
         match lane {
             Lane::Check => {
                 let failure = NoAnswer { cause: cause.into(), retry_after: None };
-                check::fail(desk, &mut entry, &failure, vec![]);
+                outcome::fail(desk, &mut entry, &failure, vec![]);
             }
             Lane::Crl => {
                 crl::fail(desk, &mut entry, &NoAnswer { cause: cause.into(), retry_after: None });

@@ -19,10 +19,13 @@ impl Desk {
         subjects(&self.plan, &entry.settings, ca, chain, &bundle.facts)
     }
 
-    /// Further certificates of ours that its issuer issued: an answer may tell of several.
+    /// Further certificates of ours that its issuer issued: an answer may tell of several. Only
+    /// those about which the same settings say what counts as an answer.
     pub fn siblings(&self, subject: &Subject) -> Vec<(Serial, Fingerprint)> {
         let is_sibling = |s: &&Arc<Subject>| {
-            s.issuer == subject.issuer && s.facts.fingerprint != subject.facts.fingerprint
+            s.issuer == subject.issuer
+                && (s.ca, s.is_ca) == (subject.ca, subject.is_ca)
+                && s.facts.fingerprint != subject.facts.fingerprint
         };
         let named = |s: &Arc<Subject>| (s.facts.serial.clone(), s.facts.fingerprint.clone());
         let of_entry = |index| {

@@ -19,7 +19,7 @@ use super::schedule::Why;
 use super::subject::{Subject, host_of, subjects};
 use crate::clock::{SKEW, Time};
 use crate::evidence::chain::{ChainError, CheckedChain, check_new_chain};
-use crate::evidence::{Evidence, Status};
+use crate::evidence::{Evidence, Source, Status};
 use crate::keystore::Pending;
 use crate::policy::Link;
 use crate::settings::Check;
@@ -36,6 +36,8 @@ pub struct Proof {
     until: Option<Time>,
     tries: u32,
     failure: Option<NoAnswer>,
+    /// A CRL has proven it, and an answer is still to come that can be stapled.
+    lacks_staple: bool,
 }
 
 /// OCSP first: it is newer, and smaller.
@@ -47,7 +49,8 @@ enum AskedSource {
 
 impl Proof {
     pub fn host(&self) -> Option<String> {
-        self.url().map(host_of)
+        let host = self.url().map(host_of);
+        if self.source == AskedSource::Crl { host.map(crl::place_at) } else { host }
     }
 
     fn url(&self) -> Option<&str> {
@@ -62,7 +65,7 @@ impl Proof {
     /// The next certificate, which nothing was asked about yet.
     fn go_on(&mut self) {
         (self.place, self.tries, self.failure) = (self.place + 1, 0, None);
-        self.source = AskedSource::Ocsp;
+        (self.source, self.lacks_staple) = (AskedSource::Ocsp, false);
     }
 }
 
@@ -98,6 +101,7 @@ impl ReplaceJob {
             until: None,
             tries: 0,
             failure: None,
+            lacks_staple: false,
         };
         self.go_on_proving(attempt, Box::new(proof), Next::Run)
     }
@@ -187,8 +191,9 @@ impl ReplaceJob {
     ) -> Next {
         let now = desk.now();
         let settings = Arc::clone(&desk.entry(self.entry).settings);
-        if settings.check == Check::Hard {
-            // Without proof it is of no use: what takes longer than a handshake waits is waited for.
+        if settings.check == Check::Hard || !attempt.why.is_bad() {
+            // Without proof it is of no use, or nobody needs it yet: what takes longer than a
+            // handshake waits is waited for.
             inquiry.timeout = crl::LONGEST;
         }
         let asked_since = match settings.check_interval {
@@ -225,7 +230,15 @@ impl ReplaceJob {
     ) -> Next {
         let failure = match answer {
             Ok((evidence, der)) if is_good(&evidence) => {
+                let facts = &proof.checked.facts;
+                let must = facts.must_staple && desk.entry(self.entry).settings.stapling;
+                let has_ocsp = proof.subjects.first().is_some_and(|s| !s.ocsp_urls.is_empty());
+                let lacks = must && has_ocsp && inquiry.is_leaf && evidence.source == Source::Crl;
                 proof.answers.push((evidence, der));
+                if lacks {
+                    proof.lacks_staple = true;
+                    return self.other_source(desk, attempt, proof, until);
+                }
                 proof.go_on();
                 return self.go_on_proving(attempt, proof, Next::Run);
             }
@@ -258,7 +271,7 @@ impl ReplaceJob {
         mut proof: Box<Proof>,
         until: Time,
     ) -> Next {
-        if proof.source == AskedSource::Ocsp {
+        if proof.source == AskedSource::Ocsp && !proof.lacks_staple {
             proof.source = AskedSource::Crl;
             if proof.url().is_some() {
                 return self.go_on_proving(attempt, proof, Next::Run);
@@ -270,6 +283,11 @@ impl ReplaceJob {
         if desk.now() + delay < until {
             proof.tries += 1;
             return self.go_on_proving(attempt, proof, Next::Wait(delay));
+        }
+        // In the place of a bad one it is better than none.
+        if proof.lacks_staple && attempt.why.is_bad() {
+            proof.go_on();
+            return self.go_on_proving(attempt, proof, Next::Run);
         }
         let nobody = || NoAnswer { cause: "nobody could be asked".into(), retry_after: None };
         self.unproven(desk, attempt, *proof, failure.unwrap_or_else(nobody))

@@ -11,13 +11,14 @@ use super::ports::NoAnswer;
 use super::schedule::refresh_at;
 use super::subject::Subject;
 use crate::clock::Time;
-use crate::evidence::Source;
+use crate::evidence::{Evidence, Source, Status};
 use crate::facts::Fingerprint;
 use crate::policy::{self, Link};
 
 pub struct Round {
     /// The leaf it is about.
     leaf: Option<Fingerprint>,
+    begun: Time,
     todo: VecDeque<Question>,
 }
 
@@ -38,7 +39,8 @@ impl Round {
         now: Time,
         since: Option<Time>,
     ) -> (Round, Option<NoAnswer>) {
-        let mut round = Round { leaf: entry.fingerprint().cloned(), todo: VecDeque::new() };
+        let mut round =
+            Round { leaf: entry.fingerprint().cloned(), begun: now, todo: VecDeque::new() };
         let mut failure = None;
         for (subject, link) in entry.subjects.iter().zip(entry.links()) {
             if !is_wanted(entry, subject, &link, source, now, since) {
@@ -63,6 +65,19 @@ impl Round {
     /// Whether it is about what the entry has now.
     pub fn is_about(&self, entry: &Entry) -> bool {
         entry.fingerprint() == self.leaf.as_ref()
+    }
+
+    /// Leaves out intermediates that others have asked about since this round was made: a
+    /// thousand entries that share one find out at one moment that it is time, and one asks.
+    pub fn pass_over_answered(&mut self, entry: &Entry, now: Time) {
+        let interval = entry.settings.check_interval;
+        let begun = self.begun;
+        let is_fresh = |e: &Evidence| e.checked_at >= begun && now < e.fresh_until(interval);
+        self.todo.retain(|q| {
+            let mut known = entry.known(&q.subject.facts.fingerprint);
+            let is_good = |e: &Evidence| e.source == Source::Ocsp && e.status == Status::Good;
+            !(q.subject.is_ca && known.any(|e| is_good(e) && is_fresh(e)))
+        });
     }
 
     /// The next URL.

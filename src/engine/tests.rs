@@ -1,10 +1,12 @@
 //! The engine as a whole, against ports that say what the test wants.
 
+mod beside;
 mod check;
 mod crl;
 mod crls;
 mod replace;
 mod schedule;
+mod shared;
 mod siblings;
 mod staple;
 mod threads;

@@ -156,6 +156,7 @@ impl CrlLock {
         spool.file.sync_all().map_err(|e| self.dir.failed("fsync", &from, errno(&e)))?;
         let file = spool.id()?;
         self.dir.rename(&from, &to)?;
+        self.dir.sync()?; // nor may a power failure keep the second rename and lose this one
         self.update(meta)?;
         Ok(file)
     }

@@ -14,12 +14,12 @@ use crate::settings::{Check, EntryName};
 const CRL: &str = "http://crl/";
 
 /// There is a CRL beside the responder.
-fn with_both() -> World {
+pub fn with_both() -> World {
     World::with(|w| w.ca_settings[0].evidence.crl = Some(CRL.into()))
 }
 
 /// There is a CRL, and nobody answers OCSP.
-fn with_crl_only(check: Check) -> World {
+pub fn with_crl_only(check: Check) -> World {
     World::with(|w| {
         w.ca_settings[0].evidence.crl = Some(CRL.into());
         w.ca_settings[0].evidence.ocsp_responder = None;
@@ -247,29 +247,6 @@ fn one_that_takes_too_long_is_waited_for_behind() {
 }
 
 #[test]
-fn with_no_interval_a_crl_is_looked_at_beside_each_answer() {
-    let mut world = with_both();
-    world.settings.check_interval = s(0);
-    let serial = world.store(0x11);
-    let mut worker = world.worker();
-    for n in 1..=3 {
-        worker.demand();
-        world.drive(&mut [&mut worker]);
-        let told = worker.told();
-        assert_eq!(told.finished.len(), 1, "{n}");
-        assert_eq!(worker.decide(Some(told.finished[0])), Decision::Serve);
-        let looked = world.crls.looked_up();
-        assert_eq!(looked.len(), 1, "{n}");
-        assert!(looked[0].1 >= told.finished[0], "no copy of before counts");
-        world.clock.advance(s(1));
-    }
-    world.crls.say(&serial, &[Lists::As(Reason::Superseded)]);
-    worker.demand();
-    world.drive(&mut [&mut worker]);
-    assert_eq!(world.stored(), Some(world.cas[0].serial(1)));
-}
-
-#[test]
 fn copies_of_others_are_used() {
     let world = with_crl_only(Check::Soft);
     world.store(0x11);
@@ -286,12 +263,12 @@ fn copies_of_others_are_used() {
 }
 
 /// The intermediate of CA "one".
-fn intermediate() -> Serial {
+pub fn intermediate() -> Serial {
     Serial("ca".into())
 }
 
 #[test]
-fn intermediates_are_checked_where_they_say() {
+pub fn intermediates_are_checked_where_they_say() {
     let world = World::with_intermediate(Some("http://root-ocsp/"), Some("http://root-crl/"));
     let serial = world.store(0x11);
     let mut worker = world.worker();

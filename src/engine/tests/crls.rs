@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::clock::{Clock, FakeClock, Time};
 use crate::engine::{Crls, Inquiry, Listing, NoAnswer};
@@ -23,17 +24,31 @@ pub struct FakeCrls {
     clock: Arc<FakeClock>,
     script: Mutex<BTreeMap<String, VecDeque<Lists>>>,
     looked: Mutex<Vec<(Serial, Time)>>,
+    copy: Mutex<Option<Time>>,
+    /// How long the last look-up might have taken.
+    pub patience: Mutex<Duration>,
 }
 
 impl FakeCrls {
     pub fn new(clock: Arc<FakeClock>) -> FakeCrls {
-        FakeCrls { clock, script: Mutex::default(), looked: Mutex::default() }
+        FakeCrls {
+            clock,
+            script: Mutex::default(),
+            looked: Mutex::default(),
+            copy: Mutex::default(),
+            patience: Mutex::default(),
+        }
     }
 
     /// The last is repeated. Of what nothing is said is not listed.
     pub fn say(&self, serial: &Serial, says: &[Lists]) {
         let says = says.iter().cloned().collect();
         self.script.lock().unwrap().insert(serial.0.clone(), says);
+    }
+
+    /// There is a copy that was asked for then: it is what those get for whom it is good enough.
+    pub fn copy_of(&self, asked: Time) {
+        *self.copy.lock().unwrap() = Some(asked);
     }
 
     /// What was looked up since the last call, and how old a copy would have been good enough.
@@ -55,6 +70,7 @@ impl Crls for FakeCrls {
             let says = script.entry(serial.0.clone()).or_default();
             if says.len() > 1 { says.pop_front() } else { says.front().cloned() }
         };
+        *self.patience.lock().unwrap() = inquiry.timeout;
         let asked = self.clock.now();
         let status = match says.unwrap_or(Lists::Not) {
             Lists::Busy => return Ok(None),
@@ -67,6 +83,8 @@ impl Crls for FakeCrls {
             }
         };
         self.looked.lock().unwrap().push((serial.clone(), asked_since));
+        let copy = self.copy.lock().unwrap().filter(|asked| *asked >= asked_since);
+        let asked = copy.unwrap_or(asked);
         let evidence = Evidence {
             certificate: inquiry.facts.fingerprint.clone(),
             serial,

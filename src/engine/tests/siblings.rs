@@ -15,7 +15,7 @@ fn world(stapling: bool) -> World {
     });
     world.responder.tells_all.store(true, SeqCst);
     world.store(0x11);
-    world.store_for(&world.more[0].name, 0x22);
+    world.store_for(&world.more[0], 0x22);
     world
 }
 

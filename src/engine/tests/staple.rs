@@ -1,12 +1,13 @@
 //! What can be stapled, through checks, restarts and replacements.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 
 use super::world::*;
 use crate::engine::{Update, View};
 use crate::evidence::{Evidence, Reason, Source, Status};
 use crate::facts::Fingerprint;
-use crate::fixture::{DAY, NOW, at};
+use crate::fixture::{DAY, NOW, Spec, at};
 use crate::settings::Check;
 use crate::staple::Staple;
 
@@ -157,4 +158,89 @@ fn an_answer_that_comes_alone_is_told_of() {
     std::fs::write(&file, der).unwrap();
     other.desk.reload(&mut other.desk.entry(0)).unwrap();
     assert!(staple(last(&other.updates())).is_some());
+}
+
+/// The CRL knows of a new certificate before the responder does.
+fn must_staple_with_a_crl() -> World {
+    let world = World::with(|w| {
+        w.ca_settings[0].evidence.crl = Some("http://crl/".into());
+        w.settings.must_staple = true;
+    });
+    world.cas[0].must_staple.store(true, SeqCst);
+    world.responder.say(&world.cas[0].serial(1), &[Say::Unknown, Say::Unknown, Say::Good]);
+    world
+}
+
+#[test]
+fn a_new_certificate_that_must_be_stapled_waits_for_its_staple() {
+    let world = must_staple_with_a_crl();
+    let mut worker = world.worker();
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    let updates = worker.updates();
+    for update in updates.iter().filter(|u| u.view.bundle.is_ok()) {
+        assert!(staple(&update.view).is_some());
+    }
+    assert!(last(&updates).bundle.as_ref().unwrap().facts.must_staple);
+    assert_eq!(world.crls.serials().len(), 1, "known by then");
+}
+
+#[test]
+fn one_that_gets_no_staple_replaces_only_a_bad_one() {
+    let new = |world: &World| world.stored() == Some(world.cas[0].serial(1));
+    for bad in [false, true] {
+        let world = must_staple_with_a_crl();
+        world.responder.say(&world.cas[0].serial(1), &[Say::Unknown]);
+        let life = if bad { (-DAY, -1) } else { (-10 * DAY, DAY) };
+        world.store_as(Spec { serial: 0x11, life, ..Spec::default() });
+        let mut worker = world.worker();
+        world.pass(&mut [&mut worker], s(60));
+        assert_eq!(new(&world), bad);
+        world.responder.say(&world.cas[0].serial(1), &[Say::Good]);
+        world.pass(&mut [&mut worker], s(400));
+        assert!(new(&world));
+        assert!(staple(last(&worker.updates())).is_some());
+        assert_eq!(world.cas[0].issued(), 1);
+    }
+}
+
+#[test]
+fn a_certificate_on_hold_is_not_asked_about_for_its_staple() {
+    let world = World::new();
+    let feature: &[u8] = &[0x30, 3, 2, 1, 5];
+    let extensions = [("1.3.6.1.5.5.7.1.24", false, feature)];
+    let serial = world.store_as(Spec { serial: 0x11, extensions: &extensions, ..Spec::default() });
+    world.responder.say(&serial, &[Say::Revoked(Reason::CertificateHold)]);
+    let fail = || Do::Fail(crate::ca::IssueError::Storage("no CA today".into()));
+    world.cas[0].script((0..500).map(|_| fail()).collect());
+    let mut worker = world.worker();
+    world.pass(&mut [&mut worker], s(600));
+    let queries = world.responder.queries().len();
+    assert!(queries <= 2, "{queries} queries");
+}
+
+#[test]
+fn a_hold_that_an_older_answer_can_not_lift_is_asked_about_with_rests() {
+    let world = World::new();
+    let serial = world.store(0x11);
+    let mut worker = world.worker();
+    worker.look();
+    let leaf = worker.desk.entry(0).fingerprint().unwrap().clone();
+    let hold = Evidence {
+        certificate: leaf,
+        serial,
+        source: Source::Ocsp,
+        status: Status::Revoked { reason: Reason::CertificateHold, at: NOW },
+        this_update: NOW + s(7200), // of another host's clock; the responder lags
+        next_update: None,
+        checked_at: NOW - s(7200),
+        responder: String::new(),
+    };
+    let keystore = world.keystore();
+    keystore.merge_evidence(&world.settings.name, hold, None, NOW).unwrap();
+    let fail = || Do::Fail(crate::ca::IssueError::Storage("no CA today".into()));
+    world.cas[0].script((0..500).map(|_| fail()).collect());
+    world.pass(&mut [&mut worker], s(600));
+    let queries = world.responder.queries().len();
+    assert!(queries <= 10, "{queries} queries");
 }

@@ -39,7 +39,7 @@ pub struct World {
     pub cas: Vec<Arc<FakeCa>>,
     pub ca_settings: Vec<CaSettings>,
     pub settings: EntrySettings,
-    /// Further entries.
+    /// Further entries, after the first.
     pub more: Vec<EntrySettings>,
 }
 
@@ -125,11 +125,10 @@ impl World {
 
     /// A worker of the nginx with this zone.
     pub fn worker_of(&self, zone: &Arc<Zone>) -> Worker {
-        let more = self.more.iter().cloned();
-        self.worker_for(zone, std::iter::once(self.settings.clone()).chain(more).collect())
+        self.worker_for(zone, [&self.settings].into_iter().chain(&self.more).cloned().collect())
     }
 
-    /// One with these entries. They share the zone's news: good for what is not told there.
+    /// One with these entries.
     pub fn worker_for(&self, zone: &Arc<Zone>, entries: Vec<EntrySettings>) -> Worker {
         let host = Arc::new(FakeHost {
             zone: Arc::clone(zone),
@@ -170,9 +169,9 @@ impl World {
         hex(spec.serial)
     }
 
-    /// Stores one for another entry.
-    pub fn store_for(&self, name: &EntryName, serial: u64) -> Serial {
-        self.prepare_for(name, Spec { serial, ..Spec::default() })(&self.dir());
+    /// The same for a further entry.
+    pub fn store_for(&self, settings: &EntrySettings, serial: u64) -> Serial {
+        self.prepare_for(settings, Spec { serial, ..Spec::default() })(&self.dir());
         hex(serial)
     }
 
@@ -182,19 +181,19 @@ impl World {
 
     /// Stores it when it is called.
     fn prepare_as(&self, spec: Spec) -> impl FnOnce(&std::path::Path) + Send + use<> {
-        self.prepare_for(&self.settings.name, spec)
+        self.prepare_for(&self.settings, spec)
     }
 
     fn prepare_for(
         &self,
-        name: &EntryName,
+        settings: &EntrySettings,
         spec: Spec,
     ) -> impl FnOnce(&std::path::Path) + Send + use<> {
         let ca = &self.cas[0].identity;
         let leaf = ca.issue(spec);
         let chain = [leaf.pem(), ca.pem()].concat();
         let key = Secret::new(leaf.key.private_key_to_pem_pkcs8().unwrap());
-        let name = name.clone();
+        let name = settings.name.clone();
         move |dir| {
             let keystore = Keystore::open(dir).unwrap();
             let lock = keystore.try_lock(&name).unwrap().unwrap();
@@ -256,6 +255,7 @@ impl World {
 
 const AIA: &str = "1.3.6.1.5.5.7.1.1";
 const CDP: &str = "2.5.29.31";
+const TLS_FEATURE: &str = "1.3.6.1.5.5.7.1.24";
 
 fn ca_settings(ca: &FakeCa) -> CaSettings {
     CaSettings {
@@ -360,7 +360,8 @@ impl Told {
 /// What the workers of one nginx share.
 #[derive(Default)]
 pub struct Zone {
-    news: Mutex<News>,
+    /// By entry.
+    news: Mutex<BTreeMap<usize, News>>,
     changes: Mutex<u64>,
     claim: Mutex<Option<(usize, Time)>>,
     leader: Mutex<Option<usize>>,
@@ -414,17 +415,18 @@ impl Host for FakeHost {
         self.bell.notify_all();
     }
 
-    fn news(&self, _entry: usize) -> News {
+    fn news(&self, entry: usize) -> News {
         happen(&self.before_news);
-        self.zone.news.lock().unwrap().clone()
+        self.zone.news.lock().unwrap().get(&entry).cloned().unwrap_or_default()
     }
 
-    fn publish(&self, _entry: usize, change: &mut dyn FnMut(&mut News)) {
-        let mut news = self.zone.news.lock().unwrap();
-        change(&mut news);
+    fn publish(&self, entry: usize, change: &mut dyn FnMut(&mut News)) {
+        let mut all = self.zone.news.lock().unwrap();
+        let news = all.entry(entry).or_default();
+        change(news);
         news.seq += 1;
         // As the zone does it.
-        let json = serde_json::to_vec(&*news).unwrap();
+        let json = serde_json::to_vec(news).unwrap();
         assert!(json.len() <= News::LIMIT, "{} bytes", json.len());
         *news = serde_json::from_slice(&json).unwrap();
     }
@@ -621,6 +623,8 @@ pub struct FakeCa {
     pub issued: AtomicUsize,
     /// Each key that a CSR asked for, in DER.
     pub keys: Mutex<Vec<Vec<u8>>>,
+    /// What it issues has the TLS feature.
+    pub must_staple: AtomicBool,
 }
 
 impl FakeCa {
@@ -643,6 +647,7 @@ impl FakeCa {
             orders: AtomicUsize::new(0),
             issued: AtomicUsize::new(0),
             keys: Mutex::default(),
+            must_staple: AtomicBool::new(false),
         })
     }
 
@@ -670,7 +675,10 @@ impl FakeCa {
 
     fn issue(&self, request: &X509Req, names: &[&str], life: (i64, i64)) -> Vec<u8> {
         let n = self.issued.fetch_add(1, SeqCst) + 1;
-        let spec = Spec { serial: self.number(n), names, life, ..Spec::default() };
+        let feature: &[u8] = &[0x30, 3, 2, 1, 5];
+        let extensions = [(TLS_FEATURE, false, feature)];
+        let extensions = if self.must_staple.load(SeqCst) { &extensions[..] } else { &[] };
+        let spec = Spec { serial: self.number(n), names, life, extensions, ..Spec::default() };
         let leaf = self.identity.certify(&spec, &request.public_key().unwrap());
         [leaf.to_pem().unwrap(), self.identity.pem()].concat()
     }
