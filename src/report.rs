@@ -50,6 +50,10 @@ pub enum What {
     NoSource {
         serial: Serial,
     },
+    /// An intermediate names who can be asked, and nobody's answer could be verified.
+    NoIssuer {
+        serial: Serial,
+    },
     /// The CA left the TLS feature out that was asked for.
     NoMustStaple {
         serial: Serial,
@@ -74,7 +78,7 @@ impl Event {
             | What::Issued { .. }
             | What::Served { .. }
             | What::NoMustStaple { .. } => Level::Notice,
-            What::NoSource { .. } => Level::Info,
+            What::NoSource { .. } | What::NoIssuer { .. } => Level::Info,
         }
     }
 }
@@ -108,6 +112,11 @@ impl fmt::Display for Event {
             What::Served { serial } => write!(f, "served again with serial={serial}"),
             What::CheckFailed { cause, retry } => failed(f, "CHECK", cause, *retry),
             What::IssueFailed { cause, retry } => failed(f, "ISSUE", cause, *retry),
+            What::NoIssuer { serial } => write!(
+                f,
+                "intermediate certificate serial={serial} is not checked, its issuer is neither \
+                 in the chain nor in \"issuer_certificate\" nor trusted"
+            ),
             What::NoSource { serial } => {
                 write!(
                     f,

@@ -190,6 +190,8 @@ impl CheckJob {
         let mut counts = vec![Count::OcspQuery];
         let mut failure = None;
         let mut entry = desk.entry(self.entry);
+        // Another worker or host may have replaced it meanwhile.
+        let _ = desk.reload(&mut entry);
         match answer {
             Ok(answer) => {
                 let proves = answer.evidence.status != Status::Unknown;

@@ -230,11 +230,6 @@ impl Entry {
         self.subjects.iter().any(|subject| !subject.crl_urls.is_empty())
     }
 
-    /// Whether anybody can be asked about the certificate itself.
-    pub fn has_source(&self) -> bool {
-        self.subjects.first().is_some_and(|leaf| leaf.has_source())
-    }
-
     /// The answers about one certificate.
     pub fn known(&self, certificate: &Fingerprint) -> impl Iterator<Item = &Evidence> {
         self.evidence.iter().filter(move |e| e.certificate == *certificate)

@@ -34,6 +34,11 @@ impl Subject {
         !(self.ocsp_urls.is_empty() && self.crl_urls.is_empty())
     }
 
+    /// Whether it says itself who can be asked.
+    pub fn names_source(&self) -> bool {
+        !(self.facts.ocsp_urls.is_empty() && self.facts.crl_urls.is_empty())
+    }
+
     pub fn has_crl(&self) -> bool {
         !self.crl_urls.is_empty()
     }

@@ -2,12 +2,14 @@
 //! and begins jobs; it never talks to the network.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::board::Lane;
 use super::desk::Desk;
 use super::entry::Entry;
 use super::schedule::first_delay;
+use super::subject::Subject;
 use crate::ca::ChallengeAnswer;
 use crate::clock::Time;
 use crate::keystore::{Change, Cursor};
@@ -207,12 +209,21 @@ impl Watch {
         let Ok(bundle) = &entry.bundle else { return };
         let facts = &bundle.facts;
         let is_told = entry.told_no_source.as_ref() == Some(&facts.fingerprint);
-        if entry.has_source() || entry.settings.check == Check::Off || is_told {
+        if entry.settings.check == Check::Off || is_told {
             return;
         }
-        let (serial, told) = (facts.serial.clone(), facts.fingerprint.clone());
-        entry.told_no_source = Some(told);
-        desk.tell(entry, vec![What::NoSource { serial }], vec![]);
+        entry.told_no_source = Some(facts.fingerprint.clone());
+        let unchecked = entry.subjects.iter().filter(|s| !s.has_source());
+        let event = |s: &Arc<Subject>| match (s.is_ca, s.names_source()) {
+            (false, _) => Some(What::NoSource { serial: s.facts.serial.clone() }),
+            (true, true) => Some(What::NoIssuer { serial: s.facts.serial.clone() }),
+            // Many intermediates name nobody.
+            (true, false) => None,
+        };
+        let events: Vec<What> = unchecked.filter_map(event).collect();
+        if !events.is_empty() {
+            desk.tell(entry, events, vec![]);
+        }
     }
 
     fn bring_challenges(&mut self, desk: &Desk) {

@@ -355,6 +355,10 @@ fn below_an_unknown_root_intermediates_are_not_asked_about() {
     world.drive(&mut [&mut worker]);
     assert_eq!(world.responder.queries(), [serial]);
     assert_eq!(worker.decide(None), Decision::Serve);
+    world.pass(&mut [&mut worker], s(3));
+    let lines = worker.told().lines();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].starts_with("intermediate certificate serial=ca is not checked"));
 }
 
 /// What one entry learns about the intermediate that both have, the other need not ask.
