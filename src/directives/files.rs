@@ -6,6 +6,7 @@ use openssl::pkey::{Id, PKey, Private};
 use openssl::x509::X509;
 
 use super::values::shown;
+use crate::bundle::{KeyError, private_key};
 use crate::evidence::ocsp::RequestSigner;
 use crate::settings::{Secret, Signer};
 
@@ -56,9 +57,10 @@ pub(super) fn signer(
 /// PEM of a private key that an ACME account can have (RFC 8555 section 6.2, RFC 7518).
 pub(super) fn account_key(path: &str, directive: &str, read: Read) -> Result<Secret, String> {
     let checked = read(path).map(Secret::new).and_then(|pem| {
-        // Without a callback OpenSSL would ask for the password at the terminal.
-        let key = PKey::private_key_from_pem_callback(pem.bytes(), |_| Ok(0));
-        let key = key.map_err(|errors| reason(&errors))?;
+        let key = private_key(pem.bytes()).map_err(|error| match error {
+            KeyError::OpenSsl(errors) => reason(&errors),
+            encrypted => encrypted.to_string(),
+        })?;
         is_account_key(&key).then_some(pem).ok_or("wrong type or size of key".into())
     });
     let accepted = "a file with an unencrypted PEM private key, ECDSA P-256 or P-384, or RSA of 2048 bits or more";

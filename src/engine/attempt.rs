@@ -10,6 +10,7 @@ use super::desk::Desk;
 use super::entry::Entry;
 use super::host::Count;
 use super::schedule::Why;
+use crate::bundle::private_key;
 use crate::ca::csr::is_of_kind;
 use crate::clock::Time;
 use crate::facts::Serial;
@@ -111,7 +112,7 @@ fn is_of_use(pending: &Pending, entry: &Entry) -> bool {
 }
 
 fn key(pending: &Pending) -> Option<PKey<Private>> {
-    PKey::private_key_from_pem_callback(pending.key_pem.bytes(), |_| Ok(0)).ok()
+    private_key(pending.key_pem.bytes()).ok()
 }
 
 fn is_stored(pending: &Pending, entry: &Entry) -> bool {

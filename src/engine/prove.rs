@@ -17,6 +17,7 @@ use super::replace::{ReplaceJob, postpone};
 use super::round::worst;
 use super::schedule::Why;
 use super::subject::{Subject, host_of, subjects};
+use crate::bundle::private_key;
 use crate::clock::{SKEW, Time};
 use crate::evidence::chain::{ChainError, CheckedChain, check_new_chain};
 use crate::evidence::{Evidence, Source, Status};
@@ -332,7 +333,7 @@ fn is_revoked(subject: &Subject, evidence: &Evidence) -> String {
 }
 
 fn delivered(pending: &Pending) -> Option<(Vec<u8>, PKey<Private>)> {
-    let key = PKey::private_key_from_pem_callback(pending.key_pem.bytes(), |_| Ok(0)).ok()?;
+    let key = private_key(pending.key_pem.bytes()).ok()?;
     Some((pending.chain.clone()?, key))
 }
 

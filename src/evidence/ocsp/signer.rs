@@ -7,6 +7,7 @@ use openssl::stack::Stack;
 use openssl::x509::X509;
 
 use super::Fault;
+use crate::bundle::{KeyError, private_key};
 use crate::openssl_ffi;
 
 /// A certificate and its key, ready to sign.
@@ -40,7 +41,10 @@ impl RequestSigner {
         for further in certificates {
             chain.push(further)?;
         }
-        let key = private_key(key)?;
+        let key = private_key(key).map_err(|error| match error {
+            KeyError::Encrypted => SignerError::EncryptedKey,
+            KeyError::OpenSsl(_) => SignerError::NoKey,
+        })?;
         if !certificate.public_key()?.public_eq(&key) {
             return Err(SignerError::AnotherKey);
         }
@@ -58,15 +62,3 @@ impl RequestSigner {
         Ok(openssl_ffi::request_sign(request, certificate, key, digest, &self.chain)?)
     }
 }
-
-fn private_key(pem: &[u8]) -> Result<PKey<Private>, SignerError> {
-    // Both forms of PEM (RFC 1421, 4.6.1.1 and RFC 7468, 11) say so in clear text.
-    let is_encrypted = pem.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED);
-    // Without a callback OpenSSL would ask for the password at the terminal.
-    PKey::private_key_from_pem_callback(pem, |_| Ok(0)).map_err(|_| match is_encrypted {
-        true => SignerError::EncryptedKey,
-        false => SignerError::NoKey,
-    })
-}
-
-const ENCRYPTED: &[u8] = b"ENCRYPTED";
