@@ -187,12 +187,8 @@ impl<J> Board<J> {
     fn may_run(&self, key: &Key) -> bool {
         let Some(Seat::Ready(_, host)) = self.seats.get(key) else { return false };
         let Some(host) = host else { return true };
-        let busy = self.hosts.get(host).copied().unwrap_or(0);
-        match key.1 {
-            // One large list from a host is enough at a time: OCSP may come from there, too.
-            Lane::Crl => busy == 0 && self.crls < CRLS,
-            _ => busy < PER_HOST,
-        }
+        let has_room = key.1 != Lane::Crl || self.crls < CRLS;
+        has_room && self.hosts.get(host).is_none_or(|n| *n < PER_HOST)
     }
 
     /// Moves jobs whose time has come to those that are ready.
