@@ -178,14 +178,8 @@ impl CheckJob {
         let turns = asking.round.left() + 1 + u32::from(subject.has_crl());
         let siblings = desk.siblings(&subject);
         let answer = desk.ports.responders.ask(&Inquiry {
-            certificate: &subject.certificate,
-            facts: &subject.facts,
-            issuer: &issuer,
-            url: &url,
-            ca: subject.ca,
-            is_leaf: !subject.is_ca,
             siblings: &siblings,
-            timeout: (deadline.since(now) / turns).max(MINIMUM),
+            ..subject.inquiry(&issuer, &url, (deadline.since(now) / turns).max(MINIMUM))
         });
         let mut counts = vec![Count::OcspQuery];
         let mut failure = None;

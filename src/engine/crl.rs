@@ -9,7 +9,7 @@ use super::entry::Entry;
 use super::host::Count;
 use super::job::{End, Next};
 use super::outcome::{after, settle_news};
-use super::ports::{Inquiry, NoAnswer};
+use super::ports::NoAnswer;
 use super::round::Round;
 use super::subject::{Subject, host_of};
 use crate::clock::Time;
@@ -63,16 +63,7 @@ impl CrlJob {
             return self.conclude(desk, asking);
         };
         let asked_since = self.asked_since(&desk.entry(self.entry), &subject, desk.now());
-        let inquiry = Inquiry {
-            certificate: &subject.certificate,
-            facts: &subject.facts,
-            issuer: &issuer,
-            url: &url,
-            ca: subject.ca,
-            is_leaf: !subject.is_ca,
-            siblings: &[],
-            timeout: LONGEST,
-        };
+        let inquiry = subject.inquiry(&issuer, &url, LONGEST);
         match desk.ports.crls.look_up(&inquiry, asked_since) {
             Ok(Some(listing)) => {
                 let mut entry = desk.entry(self.entry);

@@ -148,16 +148,7 @@ impl ReplaceJob {
         let Some(url) = proof.url().map(str::to_owned) else {
             return self.other_source(desk, attempt, proof, until);
         };
-        let inquiry = Inquiry {
-            certificate: &subject.certificate,
-            facts: &subject.facts,
-            issuer: &issuer,
-            url: &url,
-            ca: subject.ca,
-            is_leaf: !subject.is_ca,
-            siblings: &[],
-            timeout: until.since(now).max(SHORTEST),
-        };
+        let inquiry = subject.inquiry(&issuer, &url, until.since(now).max(SHORTEST));
         match proof.source {
             AskedSource::Ocsp => self.ask_responder(desk, attempt, proof, &inquiry, until),
             AskedSource::Crl => self.look_into_crl(desk, attempt, proof, inquiry, until),

@@ -4,10 +4,12 @@
 //! says so itself. Anchors are not checked: they are trusted as they are.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use openssl::x509::{X509, X509Ref};
 
 use super::host::Plan;
+use super::ports::Inquiry;
 use crate::evidence::Source;
 use crate::evidence::chain::{find_issuer, issued_by};
 use crate::evidence::roots::system_roots;
@@ -37,6 +39,25 @@ impl Subject {
     /// Whether it says itself who can be asked.
     pub fn names_source(&self) -> bool {
         !(self.facts.ocsp_urls.is_empty() && self.facts.crl_urls.is_empty())
+    }
+
+    /// A question about it; `issuer`: what [`Subject::issuer`] holds.
+    pub fn inquiry<'a>(
+        &'a self,
+        issuer: &'a X509Ref,
+        url: &'a str,
+        timeout: Duration,
+    ) -> Inquiry<'a> {
+        Inquiry {
+            certificate: &self.certificate,
+            facts: &self.facts,
+            issuer,
+            url,
+            ca: self.ca,
+            is_leaf: !self.is_ca,
+            siblings: &[],
+            timeout,
+        }
     }
 
     pub fn has_crl(&self) -> bool {
