@@ -207,12 +207,16 @@ impl Entry {
 
     /// What is known about each certificate of the chain that is checked.
     pub fn links(&self) -> Vec<Link> {
-        let link = |subject: &Arc<Subject>| Link {
+        self.subjects.iter().map(|subject| self.link(subject)).collect()
+    }
+
+    /// What is known about a certificate, of this chain or another.
+    pub fn link(&self, subject: &Subject) -> Link {
+        Link {
             evidence: self.known(&subject.facts.fingerprint).cloned().collect(),
             has_ocsp: !subject.ocsp_urls.is_empty(),
-            has_crl: !subject.crl_urls.is_empty(),
-        };
-        self.subjects.iter().map(link).collect()
+            has_crl: subject.has_crl(),
+        }
     }
 
     /// Whether a CRL could help handshakes that wait since then.
@@ -227,7 +231,7 @@ impl Entry {
     }
 
     pub fn has_crl(&self) -> bool {
-        self.subjects.iter().any(|subject| !subject.crl_urls.is_empty())
+        self.subjects.iter().any(|subject| subject.has_crl())
     }
 
     /// The answers about one certificate.

@@ -73,3 +73,11 @@ pub struct NoAnswer {
     /// The responder's own wish when to come back.
     pub retry_after: Option<Duration>,
 }
+
+impl NoAnswer {
+    /// There may be answers, and nobody could verify them.
+    pub fn no_issuer() -> NoAnswer {
+        let cause = "the issuer's certificate is neither in the chain nor configured";
+        NoAnswer { cause: cause.into(), retry_after: None }
+    }
+}

@@ -22,7 +22,6 @@ use crate::clock::{SKEW, Time};
 use crate::evidence::chain::{ChainError, CheckedChain, check_new_chain};
 use crate::evidence::{Evidence, Source, Status};
 use crate::keystore::Pending;
-use crate::policy::Link;
 use crate::settings::Check;
 
 /// The question whether the certificates of a new chain are valid, under way.
@@ -31,7 +30,8 @@ pub struct Proof {
     subjects: Vec<Arc<Subject>>,
     /// Which of them is asked about.
     place: usize,
-    source: AskedSource,
+    /// OCSP first: it is newer, and smaller.
+    source: Source,
     pub(super) answers: Vec<(Evidence, Option<Vec<u8>>)>,
     /// Until when it is asked again at once, from the first question on.
     until: Option<Time>,
@@ -41,32 +41,22 @@ pub struct Proof {
     lacks_staple: bool,
 }
 
-/// OCSP first: it is newer, and smaller.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum AskedSource {
-    Ocsp,
-    Crl,
-}
-
 impl Proof {
     pub fn host(&self) -> Option<String> {
         let host = self.url().map(host_of);
-        if self.source == AskedSource::Crl { host.map(crl::place_at) } else { host }
+        if self.source == Source::Crl { host.map(crl::place_at) } else { host }
     }
 
     fn url(&self) -> Option<&str> {
         let subject = self.subjects.get(self.place)?;
-        let urls = match self.source {
-            AskedSource::Ocsp => &subject.ocsp_urls,
-            AskedSource::Crl => &subject.crl_urls,
-        };
+        let urls = subject.urls(self.source);
         urls.get(self.tries as usize % urls.len().max(1)).map(String::as_str)
     }
 
     /// The next certificate, which nothing was asked about yet.
     fn go_on(&mut self) {
         (self.place, self.tries, self.failure) = (self.place + 1, 0, None);
-        (self.source, self.lacks_staple) = (AskedSource::Ocsp, false);
+        (self.source, self.lacks_staple) = (Source::Ocsp, false);
     }
 }
 
@@ -97,7 +87,7 @@ impl ReplaceJob {
             checked,
             subjects: all,
             place: 0,
-            source: AskedSource::Ocsp,
+            source: Source::Ocsp,
             answers: Vec::new(),
             until: None,
             tries: 0,
@@ -116,19 +106,12 @@ impl ReplaceJob {
         mut proof: Box<Proof>,
     ) -> Next {
         let now = desk.now();
-        let (settings, known) = {
-            let entry = desk.entry(self.entry);
-            let about = proof.subjects.get(proof.place).map(|s| &s.facts.fingerprint);
-            let known = about.map(|f| entry.known(f).cloned().collect()).unwrap_or_default();
-            (Arc::clone(&entry.settings), known)
-        };
         let Some(subject) = proof.subjects.get(proof.place).cloned() else {
             return self.commit(desk, attempt, *proof, None);
         };
-        let known = Link {
-            evidence: known,
-            has_ocsp: !subject.ocsp_urls.is_empty(),
-            has_crl: !subject.crl_urls.is_empty(),
+        let (settings, known) = {
+            let entry = desk.entry(self.entry);
+            (Arc::clone(&entry.settings), entry.link(&subject))
         };
         if let Some(revoked) = known.evidence.iter().find(|e| e.is_revoked()) {
             let cause = is_revoked(&subject, revoked);
@@ -141,17 +124,15 @@ impl ReplaceJob {
         let since = desk.board().demanded(self.entry);
         let until = *proof.until.get_or_insert_with(|| patience(now, since, settings.timeout));
         let Some(issuer) = subject.issuer.clone() else {
-            let cause = "the issuer's certificate is neither in the chain nor configured".into();
-            let failure = NoAnswer { cause, retry_after: None };
-            return self.unproven(desk, attempt, *proof, failure);
+            return self.unproven(desk, attempt, *proof, NoAnswer::no_issuer());
         };
         let Some(url) = proof.url().map(str::to_owned) else {
             return self.other_source(desk, attempt, proof, until);
         };
         let inquiry = subject.inquiry(&issuer, &url, until.since(now).max(SHORTEST));
         match proof.source {
-            AskedSource::Ocsp => self.ask_responder(desk, attempt, proof, &inquiry, until),
-            AskedSource::Crl => self.look_into_crl(desk, attempt, proof, inquiry, until),
+            Source::Ocsp => self.ask_responder(desk, attempt, proof, &inquiry, until),
+            Source::Crl => self.look_into_crl(desk, attempt, proof, inquiry, until),
         }
     }
 
@@ -263,13 +244,13 @@ impl ReplaceJob {
         mut proof: Box<Proof>,
         until: Time,
     ) -> Next {
-        if proof.source == AskedSource::Ocsp && !proof.lacks_staple {
-            proof.source = AskedSource::Crl;
+        if proof.source == Source::Ocsp && !proof.lacks_staple {
+            proof.source = Source::Crl;
             if proof.url().is_some() {
                 return self.go_on_proving(attempt, proof, Next::Run);
             }
         }
-        proof.source = AskedSource::Ocsp;
+        proof.source = Source::Ocsp;
         let failure = proof.failure.take();
         let delay = FIRST_DELAY * 2u32.saturating_pow(proof.tries.min(4));
         if desk.now() + delay < until {

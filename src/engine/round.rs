@@ -53,10 +53,7 @@ impl Round {
                     urls: subject.urls(source).to_vec().into(),
                     failure: None,
                 }),
-                None => {
-                    let cause = "the issuer's certificate is neither in the chain nor configured";
-                    failure = Some(NoAnswer { cause: cause.to_owned(), retry_after: None });
-                }
+                None => failure = Some(NoAnswer::no_issuer()),
             }
         }
         (round, failure)
