@@ -117,7 +117,7 @@ impl CheckJob {
             if entry.is_bad(now) {
                 replace::give_up(desk, entry, &cause);
             } else {
-                fail(desk, entry, &NoAnswer { cause, retry_after: None }, vec![]);
+                fail(desk, entry, &NoAnswer { cause, retry_after: None });
             }
             return Some(Next::Done(End::Asked(now)));
         }

@@ -4,17 +4,16 @@
 use std::time::Duration;
 
 use super::backoff;
-use super::desk::{Desk, brief};
+use super::desk::Desk;
 use super::entry::Entry;
 use super::host::Count;
 use super::job::{End, Next};
-use super::outcome::{after, settle_news};
+use super::outcome::{after, settle_news, tell_failure};
 use super::ports::NoAnswer;
 use super::round::Round;
 use super::subject::{Subject, host_of};
 use crate::clock::Time;
 use crate::evidence::Source;
-use crate::report::What;
 
 pub struct CrlJob {
     entry: usize,
@@ -153,15 +152,8 @@ fn settle(desk: &Desk, entry: &mut Entry) {
 
 /// What is known still counts; says so, and when it is tried again.
 pub fn fail(desk: &Desk, entry: &mut Entry, failure: &NoAnswer) {
-    let now = desk.now();
-    let interval = entry.settings.check_interval;
-    let failures = entry.news.crl_failures.saturating_add(1);
-    let retry = backoff::check(failures, interval, failure.retry_after, desk.share());
-    let event = What::CheckFailed { cause: failure.cause.clone(), retry };
-    desk.tell(entry, vec![event], vec![]);
-    desk.publish(entry, |news| {
-        (news.next_crl, news.crl_failures) = (Some(now + retry), failures);
-        news.last_error = Some(brief(&failure.cause));
+    tell_failure(desk, entry, failure, entry.news.crl_failures, |news, next, failures| {
+        (news.next_crl, news.crl_failures) = (Some(next), failures);
     });
 }
 

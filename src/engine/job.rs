@@ -86,7 +86,7 @@ impl Job {
         match lane {
             Lane::Check => {
                 let failure = NoAnswer { cause: cause.into(), retry_after: None };
-                outcome::fail(desk, &mut entry, &failure, vec![]);
+                outcome::fail(desk, &mut entry, &failure);
             }
             Lane::Crl => {
                 crl::fail(desk, &mut entry, &NoAnswer { cause: cause.into(), retry_after: None });

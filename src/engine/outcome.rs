@@ -6,7 +6,7 @@ use super::backoff;
 use super::board::Lane;
 use super::desk::{Desk, brief};
 use super::entry::Entry;
-use super::host::Count;
+use super::host::News;
 use super::job::{End, Next};
 use super::ports::NoAnswer;
 use super::schedule::Why;
@@ -34,7 +34,7 @@ pub fn conclude(desk: &Desk, entry: &mut Entry, answers: Answers, since: Option<
     match (answers.failure, what_lacks(desk, entry, now, asked, since)) {
         (Some(failure), Lacks::Nothing) if has_crls => fail_quietly(desk, entry, &failure),
         (Some(failure), _) | (None, Lacks::Something(failure)) => {
-            fail(desk, entry, &failure, vec![]);
+            fail(desk, entry, &failure);
         }
         (None, Lacks::Crl(next)) => postpone(desk, entry, next),
         (None, Lacks::Nothing) => {
@@ -78,15 +78,8 @@ fn what_lacks(desk: &Desk, entry: &Entry, now: Time, asked: Time, since: Option<
 /// A CRL gave the proof that no responder gave: says so, and when they are asked again.
 fn fail_quietly(desk: &Desk, entry: &mut Entry, failure: &NoAnswer) {
     settle_news(desk, entry);
-    let now = desk.now();
-    let interval = entry.settings.check_interval;
-    let failures = entry.news.ocsp_failures.saturating_add(1);
-    let retry = backoff::check(failures, interval, failure.retry_after, desk.share());
-    let event = What::CheckFailed { cause: failure.cause.clone(), retry };
-    desk.tell(entry, vec![event], vec![]);
-    desk.publish(entry, |news| {
-        (news.next_ocsp, news.ocsp_failures) = (Some(now + retry), failures);
-        news.last_error = Some(brief(&failure.cause));
+    tell_failure(desk, entry, failure, entry.news.ocsp_failures, |news, next, failures| {
+        (news.next_ocsp, news.ocsp_failures) = (Some(next), failures);
     });
 }
 
@@ -145,17 +138,30 @@ pub fn settle_news(desk: &Desk, entry: &mut Entry) {
 }
 
 /// There is no proof: says so, and when it is tried again.
-pub fn fail(desk: &Desk, entry: &mut Entry, failure: &NoAnswer, counts: Vec<Count>) {
+pub fn fail(desk: &Desk, entry: &mut Entry, failure: &NoAnswer) {
+    tell_failure(desk, entry, failure, entry.news.check_failures, |news, next, failures| {
+        (news.next_check, news.check_failures) = (Some(next), failures);
+        news.working = None;
+    });
+}
+
+/// Says what failed after so many failures in a row, and lets `note` note the next attempt and
+/// how many there are now.
+pub fn tell_failure(
+    desk: &Desk,
+    entry: &mut Entry,
+    failure: &NoAnswer,
+    before: u32,
+    note: impl Fn(&mut News, Time, u32),
+) {
     let now = desk.now();
+    let failures = before.saturating_add(1);
     let interval = entry.settings.check_interval;
-    let failures = entry.news.check_failures.saturating_add(1);
     let retry = backoff::check(failures, interval, failure.retry_after, desk.share());
     let event = What::CheckFailed { cause: failure.cause.clone(), retry };
-    desk.tell(entry, vec![event], counts);
+    desk.tell(entry, vec![event], vec![]);
     desk.publish(entry, |news| {
-        news.next_check = Some(now + retry);
-        news.check_failures = failures;
+        note(news, now + retry, failures);
         news.last_error = Some(brief(&failure.cause));
-        news.working = None;
     });
 }
