@@ -6,12 +6,15 @@ pub mod ocsp;
 pub mod roots;
 
 use std::cmp::Ordering;
+use std::fmt;
 use std::time::Duration;
 
+use openssl::nid::Nid;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{SKEW, Time};
 use crate::facts::{Fingerprint, Serial};
+use crate::report::printable;
 
 /// One verified answer about one certificate. Unverified answers never become a value of this type.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
@@ -93,6 +96,30 @@ impl Reason {
             Reason::AaCompromise => "aACompromise",
         }
     }
+}
+
+/// Digests with which somebody else can make the same signature fit other contents. SHA-1 stays:
+/// old private CAs have no other, and its collisions need a signer that signs what an attacker
+/// chose, with no nonce or serial in front.
+fn weak_digest(digest: Nid) -> Option<&'static str> {
+    match digest {
+        Nid::MD5 => Some("MD5"),
+        Nid::MD4 => Some("MD4"),
+        Nid::MD2 => Some("MD2"),
+        _ => None,
+    }
+}
+
+/// How long somebody who was asked may ask to be left alone: nobody has signed that wish.
+fn bounded(wish: Duration) -> Duration {
+    wish.clamp(Duration::from_secs(1), Duration::from_secs(3600))
+}
+
+/// The CAUSE of a log line. Either part may quote the network; neither may push the other out of
+/// the line.
+fn cause(source: &str, fault: &dyn fmt::Display, url: &str) -> String {
+    let part = |text: &str| printable(text).chars().take(250).collect::<String>();
+    format!("{source}: {}, source={}", part(&fault.to_string()), part(url))
 }
 
 impl Evidence {

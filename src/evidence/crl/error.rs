@@ -4,9 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::clock::Time;
+use crate::evidence::{bounded, cause};
 use crate::http::HttpError;
 use crate::keystore::KeystoreError;
-use crate::report::printable;
 
 /// A look-up that gave no proof. Its text is the CAUSE of the log line.
 #[derive(Clone, Debug)]
@@ -79,16 +79,11 @@ impl CrlError {
     /// [`OcspError`](crate::evidence::ocsp::OcspError).
     pub fn retry_after(&self) -> Option<Duration> {
         match self.fault {
-            Fault::HttpStatus { retry_after, .. } => {
-                retry_after.map(|d| d.clamp(SHORTEST, LONGEST))
-            }
+            Fault::HttpStatus { retry_after, .. } => retry_after.map(bounded),
             _ => None,
         }
     }
 }
-
-const SHORTEST: Duration = Duration::from_secs(1);
-const LONGEST: Duration = Duration::from_secs(3600);
 
 impl From<HttpError> for Fault {
     fn from(error: HttpError) -> Fault {
@@ -103,8 +98,6 @@ impl std::error::Error for CrlError {}
 
 impl fmt::Display for CrlError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Either part may quote the network; neither may push the other out of the line.
-        let part = |text: &str| printable(text).chars().take(250).collect::<String>();
-        write!(f, "crl: {}, source={}", part(&self.fault.to_string()), part(&self.url))
+        f.write_str(&cause("crl", &self.fault, &self.url))
     }
 }

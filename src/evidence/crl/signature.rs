@@ -12,6 +12,7 @@ use x509_parser::signature_algorithm::RsaSsaPssParams;
 
 use super::Fault;
 use super::der::{self, Elements, MALFORMED};
+use crate::evidence::weak_digest;
 
 /// A signature that is being checked.
 pub struct Check<'k> {
@@ -89,14 +90,10 @@ fn pss<'k>(parameters: &[u8], key: &'k PKeyRef<Public>) -> Result<Verifier<'k>, 
     Ok(verifier)
 }
 
-/// Digests with which somebody else can make the same signature fit other contents are refused.
-/// SHA-1 stays, as for OCSP: old private CAs have no other.
 fn digest(nid: Nid) -> Result<MessageDigest, Fault> {
-    match nid {
-        Nid::MD5 => Err(Fault::WeakDigest("MD5")),
-        Nid::MD4 => Err(Fault::WeakDigest("MD4")),
-        Nid::MD2 => Err(Fault::WeakDigest("MD2")),
-        nid => MessageDigest::from_nid(nid)
+    match weak_digest(nid) {
+        Some(weak) => Err(Fault::WeakDigest(weak)),
+        None => MessageDigest::from_nid(nid)
             .ok_or_else(|| Fault::Algorithm(nid.short_name().unwrap_or("?").into())),
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::clock::Time;
+use crate::evidence::{bounded, cause};
 use crate::http::{HttpError, Method};
-use crate::report::printable;
 
 /// A query that gave no proof. Its text is the CAUSE of the log line.
 #[derive(Clone, Debug)]
@@ -93,14 +93,12 @@ impl OcspError {
             Fault::MalformedRequest | Fault::SigRequired => (None, Some(LATER)),
             _ => (None, None),
         };
-        wished.map(|d| d.clamp(SHORTEST, LONGEST)).or(usual)
+        wished.map(bounded).or(usual)
     }
 }
 
-const SHORTEST: Duration = Duration::from_secs(1);
 const SOON: Duration = Duration::from_secs(10);
 const LATER: Duration = Duration::from_secs(60);
-const LONGEST: Duration = Duration::from_secs(3600);
 
 impl Fault {
     /// Adds what the HTTP header Retry-After asked for, where that has a meaning.
@@ -126,9 +124,7 @@ impl std::error::Error for OcspError {}
 
 impl fmt::Display for OcspError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Either part may quote the network; neither may push the other out of the line.
-        let part = |text: &str| printable(text).chars().take(250).collect::<String>();
-        write!(f, "ocsp: {}, source={}", part(&self.fault.to_string()), part(&self.url))
+        f.write_str(&cause("ocsp", &self.fault, &self.url))
     }
 }
 

@@ -15,7 +15,7 @@ use x509_parser::asn1_rs::{Any, Class, FromDer, Oid, Tag, oid};
 use super::{Fault, LIMIT, OcspError, Query, singles};
 use crate::clock::{SKEW, Time};
 use crate::evidence::chain::issued_by;
-use crate::evidence::{Evidence, Status};
+use crate::evidence::{Evidence, Status, weak_digest};
 use crate::facts::Usage;
 use crate::openssl_ffi::{self, NonceCheck};
 use crate::settings::Nonce;
@@ -116,7 +116,7 @@ fn check_shape(der: &[u8]) -> Result<(), Fault> {
 /// Candidates are tried one by one: ResponderID by name fits each certificate of that name, and
 /// after a change of keys there are several. Certificates in the answer are candidates only.
 fn check_signer(basic: &OcspBasicResponseRef, query: &Query, now: Time) -> Result<(), Fault> {
-    if let Some(weak) = weak_digest(openssl_ffi::signature_algorithm(basic)) {
+    if let Some(weak) = weak(openssl_ffi::signature_algorithm(basic)) {
         return Err(Fault::WeakDigest(weak));
     }
     let mut fault = Fault::UnknownSigner;
@@ -187,7 +187,7 @@ fn check_delegate(
     if !issued_by(delegate, query.issuer) {
         return Err(Fault::Delegate("not issued by the issuer"));
     }
-    if let Some(weak) = weak_digest(delegate.signature_algorithm()) {
+    if let Some(weak) = weak(delegate.signature_algorithm()) {
         return Err(Fault::WeakDigest(weak));
     }
     let usage = Usage::from_der(&delegate.to_der()?)?;
@@ -230,16 +230,8 @@ pub(super) fn check_extensions<'a>(
 /// Of a reference to a CRL nothing depends.
 const OF_RESPONSES: [Nid; 2] = [Nid::ID_PKIX_OCSP_NONCE, Nid::ID_PKIX_OCSP_CRLID];
 
-/// Digests with which somebody else can make the same signature fit other contents. SHA-1 stays:
-/// old private CAs have no other, and its collisions need a signer that signs what an attacker
-/// chose, with no nonce or serial in front.
-fn weak_digest(algorithm: &X509AlgorithmRef) -> Option<&'static str> {
-    match algorithm.object().nid().signature_algorithms()?.digest {
-        Nid::MD5 => Some("MD5"),
-        Nid::MD4 => Some("MD4"),
-        Nid::MD2 => Some("MD2"),
-        _ => None,
-    }
+fn weak(algorithm: &X509AlgorithmRef) -> Option<&'static str> {
+    weak_digest(algorithm.object().nid().signature_algorithms()?.digest)
 }
 
 /// Without nextUpdate newer news may come at any time, which check_interval takes care of; but
