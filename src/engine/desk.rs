@@ -12,6 +12,7 @@ use super::host::{Count, Host, News, Plan, Update};
 use super::job::{End, Job, Next};
 use super::ports::Ports;
 use super::schedule::Why;
+use super::subject::Trust;
 use crate::clock::{SKEW, Time};
 use crate::evidence::{Evidence, Status};
 use crate::keystore::{Keystore, KeystoreError};
@@ -23,6 +24,8 @@ pub struct Desk {
     pub host: Arc<dyn Host>,
     pub ports: Ports,
     pub keystore: Keystore,
+    /// In the order of `plan.cas`.
+    pub trust: Vec<Trust>,
     entries: Vec<Mutex<Entry>>,
     board: Mutex<Board<Job>>,
     /// Wakes threads that wait for work at the board.
@@ -37,7 +40,8 @@ impl Desk {
         let entries = plan.entries.iter().enumerate().map(entry).collect();
         let jitter = Mutex::new(Jitter::new(ports.seed));
         let (board, work) = (Mutex::default(), Condvar::new());
-        Desk { plan, host, ports, keystore, entries, board, work, jitter }
+        let trust = plan.cas.iter().map(Trust::of).collect();
+        Desk { trust, plan, host, ports, keystore, entries, board, work, jitter }
     }
 
     pub fn now(&self) -> Time {

@@ -16,7 +16,7 @@ impl Desk {
     pub(super) fn subjects(&self, entry: &Entry) -> Vec<Arc<Subject>> {
         let Ok(bundle) = &entry.bundle else { return Vec::new() };
         let (ca, chain) = (bundle.meta.ca.as_deref(), &bundle.chain);
-        subjects(&self.plan, &entry.settings, ca, chain, &bundle.facts)
+        subjects(&self.plan, &self.trust, &entry.settings, ca, chain, &bundle.facts)
     }
 
     /// Further certificates of ours that its issuer issued: an answer may tell of several. Only

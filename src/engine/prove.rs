@@ -82,7 +82,8 @@ impl ReplaceJob {
             Err(error) => return self.reject(desk, attempt, error.to_string()),
         };
         let chain = &checked.chain;
-        let all = subjects(&desk.plan, &settings, Some(&ca.name), chain, &checked.facts);
+        let all =
+            subjects(&desk.plan, &desk.trust, &settings, Some(&ca.name), chain, &checked.facts);
         let proof = Proof {
             checked,
             subjects: all,

@@ -72,9 +72,42 @@ impl Subject {
     }
 }
 
+/// The certificates that a CA's block names, read once: an administrator may name a whole bundle.
+pub struct Trust {
+    /// `issuer_certificate`
+    anchors: Vec<X509>,
+    /// `trusted_certificate`; None: the system's.
+    roots: Option<Vec<X509>>,
+}
+
+impl Trust {
+    /// What can't be read was refused with the configuration.
+    pub fn of(ca: &CaSettings) -> Trust {
+        let read = |pem: &Vec<u8>| X509::stack_from_pem(pem).unwrap_or_default();
+        Trust {
+            anchors: ca.issuer_certificate.as_ref().map(read).unwrap_or_default(),
+            roots: ca.trusted_certificate.as_ref().map(read),
+        }
+    }
+
+    fn is_anchor(&self, certificate: &X509) -> bool {
+        self.anchors.contains(certificate) || issued_by(certificate, certificate)
+    }
+
+    /// Roots are not delivered: the one that issued an intermediate is among the anchors, or among
+    /// those that the CA's own TLS certificate is trusted by.
+    fn issuer_of(&self, certificate: &X509Ref, above: &[X509]) -> Option<X509> {
+        let roots = || self.roots.as_deref().unwrap_or_else(|| system_roots());
+        find_issuer(certificate, above, &self.anchors)
+            .or_else(|| find_issuer(certificate, roots(), &[]))
+    }
+}
+
 /// The certificates of a chain (leaf first) that the CA of this name delivered (None: imported).
+/// `trust`: in the order of `plan.cas`.
 pub fn subjects(
     plan: &Plan,
+    trust: &[Trust],
     settings: &EntrySettings,
     ca: Option<&str>,
     chain: &[X509],
@@ -84,8 +117,7 @@ pub fn subjects(
     // One that is configured no longer, or never was: the entry's first stands for it.
     let found = ca.and_then(place).or_else(|| settings.cas.first().and_then(|c| place(c)));
     let Some((ca, leaf)) = found.zip(chain.first()) else { return Vec::new() };
-    let about = &plan.cas[ca];
-    let own = &about.evidence;
+    let (own, trust) = (&plan.cas[ca].evidence, &trust[ca]);
     let configured = |url: &Option<String>, named: &[String]| {
         url.as_ref().map_or_else(|| named.to_vec(), |url| vec![url.clone()])
     };
@@ -93,27 +125,20 @@ pub fn subjects(
         certificate: leaf.clone(),
         facts: facts.clone(),
         is_ca: false,
-        issuer: find_issuer(leaf, &chain[1..], about.issuer_certificate.as_deref()),
+        issuer: find_issuer(leaf, &chain[1..], &trust.anchors),
         ocsp_urls: configured(&own.ocsp_responder, &facts.ocsp_urls),
         crl_urls: configured(&own.crl, &facts.crl_urls),
         ca,
     })];
-    let anchors = about.issuer_certificate.as_deref().map(X509::stack_from_pem);
-    let anchors = anchors.and_then(Result::ok).unwrap_or_default();
-    let is_anchor = |c: &X509| anchors.contains(c) || issued_by(c, c);
-    for (i, certificate) in chain.iter().enumerate().skip(1).take_while(|(_, c)| !is_anchor(c)) {
-        all.extend(intermediate(certificate, &chain[i + 1..], about, ca).map(Arc::new));
+    let above = chain.iter().enumerate().skip(1);
+    for (i, certificate) in above.take_while(|(_, c)| !trust.is_anchor(c)) {
+        all.extend(intermediate(certificate, &chain[i + 1..], trust, ca).map(Arc::new));
     }
     all
 }
 
 /// None: it can't be read, and so nobody knows who is to be asked.
-fn intermediate(
-    certificate: &X509,
-    above: &[X509],
-    about: &CaSettings,
-    ca: usize,
-) -> Option<Subject> {
+fn intermediate(certificate: &X509, above: &[X509], trust: &Trust, ca: usize) -> Option<Subject> {
     let facts = CertFacts::from_der(&certificate.to_der().ok()?).ok()?;
     let mut subject = Subject {
         certificate: certificate.clone(),
@@ -125,24 +150,13 @@ fn intermediate(
         ca,
     };
     if subject.has_source() {
-        subject.issuer = issuer_of(certificate, above, about);
+        subject.issuer = trust.issuer_of(certificate, above);
         if subject.issuer.is_none() {
             // Chains come without their root, and an answer that nobody can verify is none.
             (subject.ocsp_urls, subject.crl_urls) = (Vec::new(), Vec::new());
         }
     }
     Some(subject)
-}
-
-/// Roots are not delivered: the one that issued an intermediate is among the anchors, or among
-/// those that the CA's own TLS certificate is trusted by.
-fn issuer_of(certificate: &X509Ref, above: &[X509], about: &CaSettings) -> Option<X509> {
-    find_issuer(certificate, above, about.issuer_certificate.as_deref()).or_else(|| {
-        match about.trusted_certificate.as_deref() {
-            Some(trusted) => find_issuer(certificate, &[], Some(trusted)),
-            None => find_issuer(certificate, system_roots(), None),
-        }
-    })
 }
 
 /// `host:port` of a URL, as CAs tell theirs: what the jobs of one host have in common.
