@@ -1,0 +1,166 @@
+//! Authorizations and their challenges.
+
+use super::*;
+
+#[test]
+fn answers_are_all_public_before_the_ca_is_told_of_one() {
+    let bench = Bench::with_account();
+    let (ca, mut order) = (bench.ca(), order());
+    order.names.push("b.example".into());
+    let mut object = order_object("pending");
+    object["authorizations"] = json!([url("/authz/1"), url("/authz/2")]);
+    let new = post("/new-order", 201, object).header("location", &url("/order/1"));
+    bench.step(&ca, &mut order, [directory(json!({})), nonce(), new]).unwrap();
+    bench.log();
+    let second = json!({"token": "second", "url": url("/chall/2")});
+    let second = look("/authz/2", authz("b.example", "pending", second));
+    let tell_second = post("/chall/2", 200, json!({})).carries(json!({}));
+    bench.step(&ca, &mut order, [pending(), second, tell(), tell_second]).unwrap();
+    assert_eq!(
+        bench.log(),
+        [
+            "Post /authz/1",
+            "publish a.example",
+            "Post /authz/2",
+            "publish b.example",
+            "Post /chall/1",
+            "Post /chall/2"
+        ]
+    );
+    // One is decided: only the other is asked for again.
+    let slow = look("/authz/2", authz("b.example", "pending", json!({"token": "second"})));
+    bench.step(&ca, &mut order, [valid(), slow]).unwrap();
+    assert_eq!(bench.log(), ["Post /authz/1", "withdraw a.example", "Post /authz/2"]);
+    let failed = json!({"token": "second", "status": "invalid", "error": {"detail": "x"}});
+    let failed = look("/authz/2", authz("b.example", "invalid", failed));
+    let error = bench.step(&ca, &mut order, [failed]).unwrap_err();
+    assert_eq!(error.to_string(), "challenge: b.example: x");
+    assert_eq!(bench.log(), ["Post /authz/2", "withdraw b.example"]);
+}
+
+#[test]
+fn the_ca_is_told_when_all_others_can_answer() {
+    let bench = Bench::with_account();
+    *bench.settle.lock().unwrap() = Duration::from_millis(1500);
+    let clock = Arc::new(FakeClock::at(now()));
+    let ca = AcmeCa::new(settings(), bench.clone(), clock.clone(), bench.clone(), bench.clone());
+    let mut order = order();
+    bench.step(&ca, &mut order, [directory(json!({})), nonce(), new_order()]).unwrap();
+    assert_eq!(bench.step(&ca, &mut order, [pending()]).unwrap(), wait(1500));
+    clock.advance(Duration::from_millis(1000));
+    assert_eq!(bench.step(&ca, &mut order, [pending()]).unwrap(), wait(500));
+    clock.advance(Duration::from_millis(500));
+    assert_eq!(bench.step(&ca, &mut order, [pending(), tell()]).unwrap(), wait(250));
+    let published = bench.log().iter().filter(|l| l.starts_with("publish")).count();
+    assert_eq!(published, 1);
+}
+
+#[test]
+fn the_challenge_of_the_configuration_is_chosen() {
+    let bench = Bench::with_account();
+    let by_tls = CaSettings { challenge: Challenge::TlsAlpn01, ..settings() };
+    let (ca, mut order) = (bench.ca_at(by_tls, now()), order());
+    bench.step(&ca, &mut order, [directory(json!({})), nonce(), new_order()]).unwrap();
+    let mut object = authz("a.example", "pending", json!({}));
+    let tls = json!({"type": "tls-alpn-01", "url": url("/chall/9"), "token": "of-tls"});
+    object["challenges"].as_array_mut().unwrap().push(tls);
+    let tell = post("/chall/9", 200, json!({})).carries(json!({}));
+    bench.step(&ca, &mut order, [look("/authz/1", object), tell]).unwrap();
+    assert!(bench.log().contains(&"publish a.example by TLS".to_owned()));
+}
+
+#[test]
+fn authorizations_that_break_the_protocol() {
+    let wildcard = json!({
+        "status": "pending", "identifier": {"type": "dns", "value": "a.example"},
+        "challenges": [{"type": "dns-01", "url": url("/chall/0"), "token": TOKEN}],
+    });
+    for (object, expected) in [
+        (wildcard, "http-01 is not offered for \"a.example\", only dns-01"),
+        (authz("b.example", "pending", json!({})), "for \"b.example\", which was not asked for"),
+        (authz("", "pending", json!({})), "for \"\", which was not asked for"),
+        (authz("a.example", "pending", json!({"token": "../../etc"})), "unusable token"),
+        (authz("a.example", "pending", json!({"token": ""})), "unusable token"),
+        (authz("a.example", "pending", json!({"token": null})), "unusable token"),
+        (authz("a.example", "pending", json!({"token": "x".repeat(129)})), "unusable token"),
+        (authz("a.example", "pending", json!({"url": "http://a.example/"})), "unusable URL"),
+        (authz("a.example", "pending", json!({"url": null})), "unusable URL"),
+        (json!({"status": "pending"}), "missing field"),
+        (json!([]), "invalid"),
+    ] {
+        let bench = Bench::with_account();
+        let (ca, mut order) = (bench.ca(), order());
+        bench.step(&ca, &mut order, [directory(json!({})), nonce(), new_order()]).unwrap();
+        let error = bench.step(&ca, &mut order, [look("/authz/1", object)]).unwrap_err();
+        let IssueError::Protocol { cause, .. } = &error else { panic!("{error}") };
+        assert!(cause.contains(expected), "{cause}");
+        assert!(!bench.log().iter().any(|l| l.starts_with("publish")));
+    }
+}
+
+#[test]
+fn the_domain_above_a_name_may_be_proven_instead() {
+    let bench = Bench::with_account();
+    let (ca, mut order) = (bench.ca(), order());
+    order.names = vec!["www.a.example".into()];
+    bench.step(&ca, &mut order, [directory(json!({})), nonce(), new_order()]).unwrap();
+    bench.step(&ca, &mut order, [pending(), tell()]).unwrap();
+}
+
+#[test]
+fn failed_validations() {
+    let error = json!({
+        "type": "urn:ietf:params:acme:error:connection",
+        "detail": "192.0.2.1: Fetching http://a.example/.well-known/acme-challenge/x: Timeout",
+        "status": 400,
+    });
+    let failed = json!({"status": "invalid", "error": error});
+    let theirs = json!({"type": "urn:ietf:params:acme:error:serverInternal"});
+    let theirs = json!({"status": "invalid", "error": theirs});
+    for (object, expected, about) in [
+        (
+            authz("a.example", "invalid", failed.clone()),
+            "challenge: a.example: connection: 192.0.2.1: Fetching \
+             http://a.example/.well-known/acme-challenge/x: Timeout",
+            true,
+        ),
+        // Some CAs are slow to mark the authorization.
+        (
+            authz("a.example", "pending", failed),
+            "challenge: a.example: connection: 192.0.2.1: Fetching \
+             http://a.example/.well-known/acme-challenge/x: Timeout",
+            true,
+        ),
+        (authz("a.example", "invalid", theirs), "challenge: a.example: serverInternal", false),
+        (authz("a.example", "invalid", json!({})), "challenge: a.example: no reason given", true),
+        (authz("a.example", "expired", json!({})), "authorization: a.example: expired", true),
+        (
+            authz("a.example", "deactivated", json!({})),
+            "authorization: a.example: deactivated",
+            true,
+        ),
+    ] {
+        let bench = Bench::with_account();
+        let (ca, mut order) = proving(&bench);
+        let error = bench.step(&ca, &mut order, [look("/authz/1", object)]).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+        let refused =
+            matches!(error, IssueError::Refused { about_name, .. } if about_name == about);
+        assert!(refused && error.order_is_dead(), "{error:?}");
+        assert_eq!(bench.log(), ["Post /authz/1", "withdraw a.example"]);
+    }
+}
+
+#[test]
+fn a_new_process_publishes_again_and_does_not_tell_again() {
+    let bench = Bench::with_account();
+    let (_, mut order) = proving(&bench);
+    let ca = bench.ca();
+    bench.step(&ca, &mut order, [directory(json!({})), nonce(), pending()]).unwrap();
+    assert_eq!(bench.log(), ["Get /dir", "Head /nonce", "Post /authz/1", "publish a.example"]);
+    // And a third, that has published nothing, takes it back.
+    bench.expect([directory(json!({})), nonce(), valid()]);
+    let processing = look("/order/1", order_object("processing"));
+    bench.step(&bench.ca(), &mut order, [processing]).unwrap();
+    assert!(bench.log().contains(&"withdraw a.example".to_owned()));
+}

@@ -1,0 +1,245 @@
+//! Orders, from the first request to the chain.
+
+use super::*;
+
+#[test]
+fn the_whole_way() {
+    let bench = Bench::new();
+    let (ca, mut order) = (bench.ca(), order());
+    let account = json!({"termsOfServiceAgreed": true, "contact": ["mailto:a@b.example"]});
+    let wanted = json!({"identifiers": [{"type": "dns", "value": "a.example"}]});
+    let requests = [
+        directory(json!({"termsOfService": "https://ca.example/terms"})),
+        nonce(),
+        new_account().carries(account),
+        new_order().carries(wanted),
+    ];
+    assert_eq!(bench.step(&ca, &mut order, requests).unwrap(), wait(0));
+    assert_eq!(bench.step(&ca, &mut order, [pending(), tell()]).unwrap(), wait(250));
+    for ms in [500, 1000, 2000, 4000, 8000, 8000] {
+        assert_eq!(bench.step(&ca, &mut order, [pending()]).unwrap(), wait(ms));
+    }
+    let finalize = post("/finalize/1", 200, order_object("processing"))
+        .carries(json!({"csr": BASE64URL.encode(b"csr")}));
+    let requests = [valid(), look("/order/1", order_object("ready")), finalize];
+    assert_eq!(bench.step(&ca, &mut order, requests).unwrap(), wait(250));
+    let processing = [look("/order/1", order_object("processing"))];
+    assert_eq!(bench.step(&ca, &mut order, processing).unwrap(), wait(500));
+    let requests = [look("/order/1", order_object("valid")), certificate()];
+    let issued = bench.step(&ca, &mut order, requests).unwrap();
+    assert_eq!(issued, Progress::Issued(CHAIN.into()));
+    let log = bench.log();
+    let place = |what: &str| log.iter().position(|l| l == what).unwrap();
+    assert!(place("publish a.example") < place("Post /chall/1"), "{log:?}");
+    assert!(place("withdraw a.example") < place("Post /finalize/1"), "{log:?}");
+    for once in ["publish a.example", "withdraw a.example", "Post /chall/1", "Head /nonce"] {
+        assert_eq!(log.iter().filter(|l| *l == once).count(), 1, "{once}");
+    }
+}
+
+#[test]
+fn what_passes_leaves_the_order_alive() {
+    let seconds = |s| Some(Duration::from_secs(s));
+    let busy = Exchange::new(Method::Post, "/authz/1", 503, "<html>").header("retry-after", "7");
+    let limited = refusal("/authz/1", 429, "rateLimited").header("retry-after", "90000");
+    for (exchange, expected, retry) in [
+        (busy, "authorization: HTTP status 503 (service unavailable)", seconds(7)),
+        (limited, "authorization: rateLimited: because", seconds(90_000)),
+        (
+            refusal("/authz/1", 500, "serverInternal"),
+            "authorization: serverInternal: because",
+            None,
+        ),
+        (pending().fails(HttpError::Timeout), "authorization: timed out", None),
+        (pending().fails(HttpError::Tls("no".into())), "authorization: TLS failed: no", None),
+    ] {
+        let bench = Bench::with_account();
+        let (ca, mut order) = proving(&bench);
+        let error = bench.step(&ca, &mut order, [exchange]).unwrap_err();
+        assert_eq!((error.to_string().as_str(), error.retry_after()), (expected, retry));
+        assert!(!error.order_is_dead());
+        // The CA may be about to look: the answer stays.
+        assert_eq!(bench.log(), ["Post /authz/1"]);
+        // The next step starts afresh, and neither publishes nor tells a second time.
+        let requests = [directory(json!({})), nonce(), pending()];
+        assert_eq!(bench.step(&ca, &mut order, requests).unwrap(), wait(500));
+        assert_eq!(bench.log(), ["Get /dir", "Head /nonce", "Post /authz/1"]);
+    }
+}
+
+#[test]
+fn resumed_by_another_process_from_what_the_ca_says() {
+    let fresh = || vec![directory(json!({})), nonce()];
+    let ready = || look("/order/1", order_object("ready"));
+    let finalize = |status| post("/finalize/1", 200, order_object(status));
+    let fetch = || [look("/order/1", order_object("valid")), certificate()];
+    let issued = || Ok(Progress::Issued(CHAIN.into()));
+    let mut invalid = order_object("invalid");
+    invalid["error"] = json!({"type": "urn:ietf:params:acme:error:badCSR", "detail": "weak"});
+    let failed = json!({"status": "invalid", "error": {"detail": "not found"}});
+    let failed = look("/authz/1", authz("a.example", "invalid", failed));
+    type Start = fn(&Arc<Bench>) -> (AcmeCa, Order);
+    let table: Vec<(Start, Vec<Exchange>, Result<Progress, &str>)> = vec![
+        (proving, vec![pending()], Ok(wait(500))),
+        (proving, [valid()].into_iter().chain(fetch()).collect(), issued()),
+        (
+            proving,
+            vec![refusal("/authz/1", 404, "malformed")],
+            Err("authorization: malformed: because"),
+        ),
+        (finishing, fetch().into(), issued()),
+        (finishing, vec![ready(), finalize("valid"), certificate()], issued()),
+        (finishing, vec![ready(), finalize("processing")], Ok(wait(250))),
+        (finishing, vec![ready(), refusal("/finalize/1", 403, "orderNotReady")], Ok(wait(500))),
+        (
+            finishing,
+            vec![ready(), refusal("/finalize/1", 400, "badCSR")],
+            Err("finalize: badCSR: because"),
+        ),
+        (finishing, vec![look("/order/1", order_object("processing"))], Ok(wait(500))),
+        (finishing, vec![look("/order/1", order_object("pending"))], Ok(wait(500))),
+        (finishing, vec![look("/order/1", invalid)], Err("order: badCSR: weak")),
+        (
+            finishing,
+            vec![look("/order/1", order_object("invalid")), failed],
+            Err("challenge: a.example: not found"),
+        ),
+        (
+            finishing,
+            vec![look("/order/1", order_object("invalid")), valid()],
+            Err("order is invalid: no reason given"),
+        ),
+        (
+            finishing,
+            vec![look("/order/1", order_object("odd\n"))],
+            Err("order: unexpected status \"odd \""),
+        ),
+        (finishing, vec![refusal("/order/1", 404, "malformed")], Err("order: malformed: because")),
+    ];
+    for (start, requests, expected) in table {
+        let bench = Bench::with_account();
+        let (_, order) = start(&bench);
+        let saved = serde_json::to_string(&order).unwrap();
+        let mut order: Order = serde_json::from_str(&saved).unwrap();
+        let told: Vec<_> = requests.iter().map(|r| r.path.clone()).collect();
+        bench.expect(fresh());
+        bench.expect(requests);
+        match (bench.step(&bench.ca(), &mut order, []), expected) {
+            (Ok(progress), Ok(expected)) => assert_eq!(progress, expected, "{told:?}"),
+            (Err(error), Err(expected)) => {
+                assert_eq!(error.to_string(), expected);
+                assert!(error.order_is_dead(), "{error:?}");
+            }
+            (result, expected) => panic!("{told:?}: {result:?}, expected {expected:?}"),
+        }
+    }
+}
+
+#[test]
+fn nothing_is_waited_for_without_end() {
+    type Start = fn(&Arc<Bench>) -> (AcmeCa, Order);
+    let table: [(Start, Exchange, u64, &str); 2] = [
+        (proving, pending(), 15 * 60, "authorization: not decided after 901 s"),
+        (
+            finishing,
+            look("/order/1", order_object("processing")),
+            86400,
+            "order: not decided after 86401 s",
+        ),
+    ];
+    for (start, exchange, seconds, expected) in table {
+        let bench = Bench::with_account();
+        let (_, mut order) = start(&bench);
+        let ca = bench.ca_at(settings(), now() + Duration::from_secs(seconds + 1));
+        bench.expect([directory(json!({})), nonce()]);
+        let error = bench.step(&ca, &mut order, [exchange]).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+        assert!(error.order_is_dead());
+    }
+}
+
+#[test]
+fn new_orders_that_break_the_protocol() {
+    let with = |key: &str, value: Value| {
+        let mut object = order_object("pending");
+        object[key] = value;
+        object
+    };
+    let many: Vec<_> = (0..10).map(|i| url(&format!("/authz/{i}"))).collect();
+    let here = url("/order/1");
+    for (object, location, expected) in [
+        (order_object("pending"), "", "no Location"),
+        (order_object("pending"), "/order/1", "unusable URL"),
+        (order_object("pending"), "http://ca.example/order/1", "unusable URL"),
+        (order_object("pending"), "https://ca.example/\u{7f}", "unusable URL"),
+        (with("authorizations", json!([])), &here, "0 authorizations"),
+        (with("authorizations", json!(null)), &here, "0 authorizations"),
+        (with("authorizations", json!(many)), &here, "10 authorizations, 1 to 9"),
+        (with("authorizations", json!(["file:///etc/passwd"])), &here, "unusable URL"),
+        (order_object("valid"), &here, "unexpected status \"valid\""),
+        (order_object("invalid"), &here, "unexpected status"),
+        (json!({}), &here, "missing field"),
+    ] {
+        let bench = Bench::with_account();
+        let mut new = post("/new-order", 201, object);
+        if !location.is_empty() {
+            new = new.header("location", location);
+        }
+        let requests = [directory(json!({})), nonce(), new];
+        let error = bench.step(&bench.ca(), &mut order(), requests).unwrap_err();
+        let IssueError::Protocol { cause, .. } = &error else { panic!("{error}") };
+        assert!(cause.contains(expected), "{cause}");
+    }
+}
+
+#[test]
+fn a_new_order_may_be_ready_at_once() {
+    let bench = Bench::with_account();
+    let (ca, mut order) = (bench.ca(), order());
+    let new = post("/new-order", 201, order_object("ready")).header("location", &url("/order/1"));
+    bench.step(&ca, &mut order, [directory(json!({})), nonce(), new]).unwrap();
+    let finalize = post("/finalize/1", 200, order_object("valid"));
+    let requests = [look("/order/1", order_object("ready")), finalize, certificate()];
+    assert_eq!(bench.step(&ca, &mut order, requests).unwrap(), Progress::Issued(CHAIN.into()));
+}
+
+#[test]
+fn only_certificates_are_taken() {
+    let two = format!("{CHAIN}\n{CHAIN}");
+    let with_key = format!("{CHAIN}-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n");
+    let long = format!("{CHAIN}{}", "x".repeat(256 * 1024));
+    for (body, good) in [
+        (CHAIN, true),
+        (&two, true),
+        (&with_key, false),
+        ("", false),
+        ("<html>", false),
+        (&long, false),
+    ] {
+        let bench = Bench::with_account();
+        let (ca, mut order) = finishing(&bench);
+        let valid = look("/order/1", order_object("valid"));
+        let chain = Exchange::new(Method::Post, "/cert/1", 200, body);
+        let result = bench.step(&ca, &mut order, [valid, chain]);
+        assert_eq!(result.is_ok(), good, "{body:.60}");
+        assert!(order.accepted, "it was made, and counts");
+    }
+}
+
+#[test]
+fn a_saved_order_of_another_make_or_ca() {
+    let bench = Bench::with_account();
+    let (_, proving) = proving(&bench);
+    let elsewhere = CaSettings { url: "https://other.example/dir".into(), ..settings() };
+    for (settings, state, expected) in [
+        (settings(), json!({"directory": url("/dir"), "step": "leap"}), "unknown variant"),
+        (settings(), json!({"step": "new"}), "missing field"),
+        (settings(), json!(7), "invalid type"),
+        (elsewhere, proving.state, "it is at \"https://ca.example/dir\""),
+    ] {
+        let mut order = Order { state, ..order() };
+        let error = bench.step(&bench.ca_at(settings, now()), &mut order, []).unwrap_err();
+        let IssueError::Protocol { cause, .. } = &error else { panic!("{error}") };
+        assert!(cause.contains(expected) && error.order_is_dead(), "{cause}");
+    }
+}

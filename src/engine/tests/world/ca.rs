@@ -1,0 +1,146 @@
+//! A CA that issues, or does what the test wants instead.
+
+use super::*;
+
+/// What a CA does next; when nothing is left to do it takes orders and issues in the next step.
+pub enum Do {
+    Fail(IssueError),
+    Wait(Duration),
+    /// Issues with a life of these seconds from [`NOW`].
+    IssueFor(i64, i64),
+    /// The same, from now.
+    IssueFrom(i64, i64),
+    /// Issues for other names.
+    IssueWrong,
+    /// Issues, and nothing arrives: the order is dead.
+    Lose,
+}
+
+pub struct FakeCa {
+    pub name: String,
+    pub identity: Identity,
+    keystore: Keystore,
+    clock: Arc<FakeClock>,
+    script: Mutex<VecDeque<Do>>,
+    /// New orders.
+    pub orders: AtomicUsize,
+    pub issued: AtomicUsize,
+    /// Each key that a CSR asked for, in DER.
+    pub keys: Mutex<Vec<Vec<u8>>>,
+    /// What it issues has the TLS feature.
+    pub must_staple: AtomicBool,
+}
+
+impl FakeCa {
+    pub(super) fn new(name: &str, keystore: Keystore, clock: Arc<FakeClock>) -> Arc<FakeCa> {
+        FakeCa::of(name, fixture::root(name), keystore, clock)
+    }
+
+    pub(super) fn of(
+        name: &str,
+        identity: Identity,
+        keystore: Keystore,
+        clock: Arc<FakeClock>,
+    ) -> Arc<FakeCa> {
+        Arc::new(FakeCa {
+            name: name.into(),
+            identity,
+            keystore,
+            clock,
+            script: Mutex::default(),
+            orders: AtomicUsize::new(0),
+            issued: AtomicUsize::new(0),
+            keys: Mutex::default(),
+            must_staple: AtomicBool::new(false),
+        })
+    }
+
+    pub fn script(&self, script: Vec<Do>) {
+        *self.script.lock().unwrap() = script.into();
+    }
+
+    pub fn orders(&self) -> usize {
+        self.orders.load(SeqCst)
+    }
+
+    pub fn issued(&self) -> usize {
+        self.issued.load(SeqCst)
+    }
+
+    /// The serial of the `n`th certificate, from 1.
+    pub fn serial(&self, n: usize) -> Serial {
+        hex(self.number(n))
+    }
+
+    fn number(&self, n: usize) -> u64 {
+        let base = if self.name == "one" { 0xa000 } else { 0xb000 };
+        base + n as u64
+    }
+
+    fn issue(&self, request: &X509Req, names: &[&str], life: (i64, i64)) -> Vec<u8> {
+        let n = self.issued.fetch_add(1, SeqCst) + 1;
+        let feature: &[u8] = &[0x30, 3, 2, 1, 5];
+        let extensions = [(TLS_FEATURE, false, feature)];
+        let extensions = if self.must_staple.load(SeqCst) { &extensions[..] } else { &[] };
+        let spec = Spec { serial: self.number(n), names, life, extensions, ..Spec::default() };
+        let leaf = self.identity.certify(&spec, &request.public_key().unwrap());
+        [leaf.to_pem().unwrap(), self.identity.pem()].concat()
+    }
+}
+
+impl Ca for FakeCa {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn host(&self) -> &str {
+        &self.name
+    }
+
+    fn step(&self, order: &mut Order) -> Result<Progress, IssueError> {
+        let request = X509Req::from_der(&order.csr).unwrap();
+        let public = request.public_key().unwrap();
+        assert_eq!(order.ca, self.name);
+        // The key is on the disk before the CSR leaves.
+        let name = EntryName::new(&order.names[0]).unwrap();
+        let pending = self.keystore.pending(&name).unwrap().expect("nothing pending");
+        let key = PKey::private_key_from_pem(pending.key_pem.bytes()).unwrap();
+        assert!(key.public_eq(&public), "the pending key is another one");
+
+        if order.state.is_null() {
+            self.orders.fetch_add(1, SeqCst);
+            self.keys.lock().unwrap().push(public.public_key_to_der().unwrap());
+            order.state = json!({ "order": self.orders() });
+        }
+        let now = self.clock.now().since(NOW).as_secs() as i64;
+        let life = (now - DAY, now + 30 * DAY);
+        let names: Vec<&str> = order.names.iter().map(String::as_str).collect();
+        let next = self.script.lock().unwrap().pop_front();
+        Ok(match next {
+            Some(Do::Fail(error)) => return Err(error),
+            Some(Do::Wait(time)) => {
+                order.state["polled"] = json!(true);
+                Progress::Wait(time)
+            }
+            Some(Do::IssueFor(begin, end)) => {
+                Progress::Issued(self.issue(&request, &names, (begin, end)))
+            }
+            Some(Do::IssueFrom(begin, end)) => {
+                Progress::Issued(self.issue(&request, &names, (now + begin, now + end)))
+            }
+            Some(Do::IssueWrong) => {
+                Progress::Issued(self.issue(&request, &["wrong.example"], life))
+            }
+            Some(Do::Lose) => {
+                self.issued.fetch_add(1, SeqCst);
+                order.accepted = true;
+                return Err(IssueError::Protocol { what: "certificate", cause: "lost".into() });
+            }
+            None if order.state["polled"].is_null() => {
+                order.state["polled"] = json!(true);
+                Progress::Wait(s(1))
+            }
+            None => Progress::Issued(self.issue(&request, &names, life)),
+        })
+    }
+}
