@@ -126,7 +126,8 @@ fn pebble_can_refuse_and_freeze() {
     pebble.freeze();
     let answer = std::thread::scope(|scope| {
         let call = scope.spawn(|| pebble.http().get(&pebble.directory_url()));
-        std::thread::sleep(Duration::from_millis(100));
+        let other = pebble.http().get_within(&pebble.directory_url(), Duration::from_millis(200));
+        assert!(matches!(other, Err(ureq::Error::Timeout(_))), "{other:?}");
         assert!(!call.is_finished());
         pebble.thaw();
         call.join().expect("thread")

@@ -54,6 +54,11 @@ impl Http {
         answer(self.agent.post(url).content_type(content_type).send(body)?)
     }
 
+    /// As [`Http::get`], given up after so long.
+    pub fn get_within(&self, url: &str, time: Duration) -> Result<Answer, ureq::Error> {
+        answer(self.agent.get(url).config().timeout_global(Some(time)).build().call()?)
+    }
+
     /// With one more header.
     pub fn get_as(&self, url: &str, header: (&str, &str)) -> Result<Answer, ureq::Error> {
         answer(self.agent.get(url).header(header.0, header.1).call()?)
