@@ -98,22 +98,45 @@ pub enum KeyType {
 pub struct CaSettings {
     /// From the configuration: a plain word, safe as the name of a directory.
     pub name: String,
-    /// The ACME directory.
-    pub url: String,
+    pub protocol: Protocol,
     /// PEM of the roots that the CA's TLS certificate must lead to; None: the system's.
     pub trusted_certificate: Option<Vec<u8>>,
+    /// PEM: trust anchors for what this CA issues.
+    pub issuer_certificate: Option<Vec<u8>>,
+    pub budget: Budget,
+    pub evidence: EvidenceSettings,
+}
+
+/// How a CA is talked to, with all that this protocol needs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Protocol {
+    Acme(AcmeSettings),
+}
+
+impl Protocol {
+    /// Where requests go to.
+    pub fn url(&self) -> &str {
+        match self {
+            Protocol::Acme(acme) => &acme.url,
+        }
+    }
+}
+
+/// `protocol acme` (RFC 8555).
+#[derive(Clone, Debug, PartialEq)]
+pub struct AcmeSettings {
+    /// The CA's name.
+    pub ca: String,
+    /// The directory.
+    pub url: String,
+    /// For one request.
+    pub timeout: Duration,
     /// PEM of the account key; None: one is made and kept in the keystore.
     pub account_key: Option<Secret>,
     /// URLs, `mailto:` in front.
     pub contact: Vec<String>,
     pub accept_terms_of_service: bool,
     pub challenge: Challenge,
-    /// For one request to the CA.
-    pub timeout: Duration,
-    /// PEM: trust anchors for what this CA issues.
-    pub issuer_certificate: Option<Vec<u8>>,
-    pub budget: Budget,
-    pub evidence: EvidenceSettings,
 }
 
 /// Who is asked about the leaves that a CA issued, and who is believed. Intermediates are asked

@@ -14,7 +14,7 @@ use cert_autofetch::ca::csr::{csr, new_key};
 use cert_autofetch::ca::{Ca, ChallengeAnswer, Challenges, IssueError, Order, Progress};
 use cert_autofetch::clock::SystemClock;
 use cert_autofetch::http::network::NetworkHttp;
-use cert_autofetch::settings::{Budget, CaSettings, Challenge, EvidenceSettings, KeyType, Secret};
+use cert_autofetch::settings::{AcmeSettings, Challenge, KeyType, Secret};
 use openssl::asn1::Asn1Time;
 use openssl::bn::BigNum;
 use openssl::hash::MessageDigest;
@@ -70,7 +70,7 @@ fn goes_on_after_a_crash_after_each_step() {
 #[ignore = "needs pebble: scripts/test.sh"]
 fn refusals_say_what_is_wrong() {
     let world = World::start();
-    let strict = CaSettings { accept_terms_of_service: false, ..world.settings("strict") };
+    let strict = AcmeSettings { accept_terms_of_service: false, ..world.settings("strict") };
     let (_, mut order) = world.order(KeyType::Ecdsa256, &["a.example"]);
     let error = world.issue(&world.ca_with(strict), &mut order).unwrap_err();
     assert!(matches!(error, IssueError::Configuration(_)), "{error}");
@@ -96,7 +96,8 @@ fn the_administrators_own_keys() {
     let world = World::start();
     for kind in [KeyType::Rsa2048, KeyType::Ecdsa384] {
         let pem = new_key(kind).unwrap().private_key_to_pem_pkcs8().unwrap();
-        let settings = CaSettings { account_key: Some(Secret::new(pem)), ..world.settings("corp") };
+        let settings =
+            AcmeSettings { account_key: Some(Secret::new(pem)), ..world.settings("corp") };
         let (_, mut order) = world.order(KeyType::Ecdsa256, &["own.example"]);
         world.issue(&world.ca_with(settings), &mut order).unwrap();
         assert!(world.accounts.stored().unwrap().key.is_none());
@@ -144,10 +145,9 @@ fn a_ca_that_forgot_everything() {
 #[ignore = "needs pebble: scripts/test.sh"]
 fn a_ca_that_is_not_trusted() {
     let world = World::start();
-    let stranger = Some(Identity::new().root.to_pem().unwrap());
-    let settings = CaSettings { trusted_certificate: stranger, ..world.settings("corp") };
+    let stranger = Identity::new().root.to_pem().unwrap();
     let (_, mut order) = world.order(KeyType::Ecdsa256, &["a.example"]);
-    let error = world.ca_with(settings).step(&mut order).unwrap_err();
+    let error = world.ca_trusting(&stranger, world.settings("corp")).step(&mut order).unwrap_err();
     assert!(matches!(error, IssueError::Unreachable { .. }), "{error}");
     assert!(!error.order_is_dead());
 }
@@ -212,19 +212,15 @@ impl World {
         self.pebble = pebble(self.directory.path(), self.api, self.dns);
     }
 
-    fn settings(&self, name: &str) -> CaSettings {
-        CaSettings {
-            name: name.into(),
+    fn settings(&self, name: &str) -> AcmeSettings {
+        AcmeSettings {
+            ca: name.into(),
             url: format!("https://localhost:{}/dir", self.api),
-            trusted_certificate: Some(self.root.clone()),
             account_key: None,
             contact: vec!["mailto:admin@corp.example".into()],
             accept_terms_of_service: true,
             challenge: Challenge::Http01,
             timeout: Duration::from_secs(10),
-            issuer_certificate: None,
-            budget: Budget::default(),
-            evidence: EvidenceSettings::default(),
         }
     }
 
@@ -232,8 +228,12 @@ impl World {
         self.ca_with(self.settings("corp"))
     }
 
-    fn ca_with(&self, settings: CaSettings) -> AcmeCa {
-        let http = NetworkHttp::new(settings.trusted_certificate.as_deref()).unwrap();
+    fn ca_with(&self, settings: AcmeSettings) -> AcmeCa {
+        self.ca_trusting(&self.root, settings)
+    }
+
+    fn ca_trusting(&self, root: &[u8], settings: AcmeSettings) -> AcmeCa {
+        let http = NetworkHttp::new(Some(root)).unwrap();
         let (accounts, challenges) = (self.accounts.clone(), self.challenges.clone());
         AcmeCa::new(settings, Arc::new(http), Arc::new(SystemClock), accounts, challenges)
     }

@@ -13,8 +13,8 @@ use cert_autofetch::clock::Time;
 use cert_autofetch::engine::{Engine, Host, News, Plan, Update};
 use cert_autofetch::keystore::Keystore;
 use cert_autofetch::settings::{
-    Budget, CaSettings, Challenge, Check, EntryName, EntrySettings, EvidenceSettings, KeyType,
-    RenewBefore,
+    AcmeSettings, Budget, CaSettings, Challenge, Check, EntryName, EntrySettings, EvidenceSettings,
+    KeyType, Protocol, RenewBefore,
 };
 use lab::{Lab, Settings, Status};
 
@@ -89,13 +89,16 @@ impl Worker {
         };
         let ca = CaSettings {
             name: "pebble".into(),
-            url: lab.pebble.directory_url(),
+            protocol: Protocol::Acme(AcmeSettings {
+                ca: "pebble".into(),
+                url: lab.pebble.directory_url(),
+                account_key: None,
+                contact: vec![],
+                accept_terms_of_service: true,
+                challenge: Challenge::Http01,
+                timeout: Duration::from_secs(10),
+            }),
             trusted_certificate: Some(std::fs::read(lab.pebble.api_ca()).unwrap()),
-            account_key: None,
-            contact: vec![],
-            accept_terms_of_service: true,
-            challenge: Challenge::Http01,
-            timeout: Duration::from_secs(10),
             issuer_certificate: None,
             budget: Budget::default(),
             evidence: EvidenceSettings::default(),

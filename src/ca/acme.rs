@@ -23,11 +23,11 @@ use crate::ca::{Ca, ChallengeAnswer, Challenges, IssueError, Order, Progress};
 use crate::clock::{Clock, Time};
 use crate::http::url::target;
 use crate::http::{Http, Response};
-use crate::settings::CaSettings;
+use crate::settings::AcmeSettings;
 
 /// One ACME CA of the configuration.
 pub struct AcmeCa {
-    settings: CaSettings,
+    settings: AcmeSettings,
     host: String,
     client: Client,
     accounts: Accounts,
@@ -38,7 +38,7 @@ pub struct AcmeCa {
 
 impl AcmeCa {
     pub fn new(
-        settings: CaSettings,
+        settings: AcmeSettings,
         http: Arc<dyn Http>,
         clock: Arc<dyn Clock>,
         accounts: Arc<dyn AccountStore>,
@@ -99,7 +99,7 @@ impl AcmeCa {
 
 impl Ca for AcmeCa {
     fn name(&self) -> &str {
-        &self.settings.name
+        &self.settings.ca
     }
 
     fn host(&self) -> &str {

@@ -7,7 +7,8 @@ use super::url::{Plain, url};
 use super::values::{Choices, choice, invalid, list, number, parse_time, shown};
 use super::{CA_DIRECTIVES, find, first, once};
 use crate::settings::{
-    Budget, CaSettings, Challenge, EvidenceSettings, Nonce, Secret, Signer, is_host_name,
+    AcmeSettings, Budget, CaSettings, Challenge, EvidenceSettings, Nonce, Protocol, Secret, Signer,
+    is_host_name,
 };
 
 /// More come in later releases.
@@ -120,15 +121,18 @@ impl RawCa {
             return Err(format!("no \"url\" in ssl_cert_autofetch_ca \"{}\"", self.name));
         };
         Ok(CaSettings {
-            name: self.name,
-            url,
+            protocol: Protocol::Acme(AcmeSettings {
+                ca: self.name.clone(),
+                url,
+                timeout: self.timeout.unwrap_or(TIMEOUT),
+                account_key: self.account_key,
+                contact: self.contact,
+                accept_terms_of_service: self.accept_terms_of_service.is_some(),
+                challenge: self.challenge.unwrap_or_default(),
+            }),
             trusted_certificate: self.trusted_certificate,
-            account_key: self.account_key,
-            contact: self.contact,
-            accept_terms_of_service: self.accept_terms_of_service.is_some(),
-            challenge: self.challenge.unwrap_or_default(),
-            timeout: self.timeout.unwrap_or(TIMEOUT),
             issuer_certificate: self.issuer_certificate,
+            name: self.name,
             budget: self.budget.unwrap_or_default(),
             evidence: EvidenceSettings {
                 ocsp_responder: self.ocsp_responder,

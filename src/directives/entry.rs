@@ -88,12 +88,12 @@ pub fn warnings(entries: &[EntrySettings], cas: &[CaSettings]) -> Vec<String> {
     let mut lines = Vec::new();
     for ca in cas {
         let urls = [
-            ("url", Some(&ca.url)),
-            ("ocsp_responder", ca.evidence.ocsp_responder.as_ref()),
-            ("crl", ca.evidence.crl.as_ref()),
+            ("url", Some(ca.protocol.url())),
+            ("ocsp_responder", ca.evidence.ocsp_responder.as_deref()),
+            ("crl", ca.evidence.crl.as_deref()),
         ];
         for (directive, url) in urls {
-            if let Some(host) = url.and_then(|u| host(u)).filter(is_ours) {
+            if let Some(host) = url.and_then(host).filter(is_ours) {
                 lines.push(format!(
                     "host \"{host}\" in \"{directive}\" of ssl_cert_autofetch_ca \"{}\" is itself \
                      managed by \"ssl_cert_autofetch\", without a valid certificate it can't be \

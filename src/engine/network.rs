@@ -18,7 +18,7 @@ use crate::evidence::ocsp::{self, RequestSigner};
 use crate::http::Http;
 use crate::http::network::NetworkHttp;
 use crate::keystore::{Keystore, KeystoreError};
-use crate::settings::{CaSettings, EvidenceSettings, Nonce, Secret};
+use crate::settings::{CaSettings, EvidenceSettings, Nonce, Protocol, Secret};
 
 impl Engine {
     /// An engine with the real ports. Starts nothing yet. A keystore that is out of reach (a
@@ -40,7 +40,11 @@ impl Engine {
                 clock: Arc::clone(&clock),
             });
             let (way, time) = (Arc::clone(&http), Arc::clone(&clock));
-            cas.push(Arc::new(AcmeCa::new(settings.clone(), way, time, store, window)));
+            cas.push(match &settings.protocol {
+                Protocol::Acme(acme) => {
+                    Arc::new(AcmeCa::new(acme.clone(), way, time, store, window))
+                }
+            });
             ways.push(http);
         }
         let trust = |ca: &CaSettings| {

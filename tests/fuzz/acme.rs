@@ -10,7 +10,7 @@ use cert_autofetch::ca::{Ca, ChallengeAnswer, Challenges, IssueError, Order, Pro
 use cert_autofetch::clock::{Clock, Time};
 use cert_autofetch::http::url::target;
 use cert_autofetch::http::{Http, HttpError, Request, Response};
-use cert_autofetch::settings::{Budget, CaSettings, Challenge, EvidenceSettings, Secret};
+use cert_autofetch::settings::{AcmeSettings, Challenge, Secret};
 
 use super::no_error_is_left;
 use super::pki::{LEAF, NOW, key_pem};
@@ -63,20 +63,16 @@ fn must_be_a_line(error: &IssueError) {
     assert!(text.len() < 8192, "{}", text.len());
 }
 
-fn settings() -> CaSettings {
+fn settings() -> AcmeSettings {
     thread_local!(static KEY: Vec<u8> = key_pem(LEAF));
-    CaSettings {
-        name: "corp".into(),
+    AcmeSettings {
+        ca: "corp".into(),
         url: "https://ca.example/dir".into(),
-        trusted_certificate: None,
         account_key: Some(Secret::new(KEY.with(Vec::clone))),
         contact: Vec::new(),
         accept_terms_of_service: true,
         challenge: Challenge::Http01,
         timeout: Duration::from_secs(10),
-        issuer_certificate: None,
-        budget: Budget::default(),
-        evidence: EvidenceSettings::default(),
     }
 }
 

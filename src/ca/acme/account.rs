@@ -10,7 +10,7 @@ use super::client::{Client, Failure, JSON, JSON_LIMIT, Post, lock, parse};
 use super::jws::{AccountKey, Signed};
 use crate::ca::IssueError;
 use crate::http::Response;
-use crate::settings::{CaSettings, Secret};
+use crate::settings::{AcmeSettings, Secret};
 
 /// Keeps `accounts/CA/account.json`.
 pub trait AccountStore: Send + Sync {
@@ -69,12 +69,16 @@ impl Accounts {
     }
 
     /// The account, made if there is none.
-    pub fn get(&self, settings: &CaSettings, client: &Client) -> Result<Arc<Account>, IssueError> {
+    pub fn get(
+        &self,
+        settings: &AcmeSettings,
+        client: &Client,
+    ) -> Result<Arc<Account>, IssueError> {
         if let Some(account) = &*lock(&self.known) {
             return Ok(Arc::clone(account));
         }
         let own_key = own_key(settings)?;
-        let stored = self.store.load(&settings.name)?;
+        let stored = self.store.load(&settings.ca)?;
         let account = match stored.as_ref().map(|s| usable(s, settings, own_key.as_ref())) {
             Some(Ok(Some(account))) => account,
             Some(Err(e)) => return Err(e),
@@ -91,9 +95,9 @@ impl Accounts {
     }
 
     /// The CA does not know `account`: its URL is dropped, the key stays.
-    pub fn drop_url(&self, settings: &CaSettings, account: &Account) -> Result<(), IssueError> {
+    pub fn drop_url(&self, settings: &AcmeSettings, account: &Account) -> Result<(), IssueError> {
         self.forget();
-        self.store.with_lock(&settings.name, &mut |stored| {
+        self.store.with_lock(&settings.ca, &mut |stored| {
             // Another worker may have been faster.
             let same = stored.filter(|s| s.url.as_deref() == Some(account.url.as_str()));
             Ok(same.map(|s| StoredAccount { url: None, ..s }))
@@ -102,16 +106,16 @@ impl Accounts {
 
     fn make(
         &self,
-        settings: &CaSettings,
+        settings: &AcmeSettings,
         client: &Client,
         own_key: Option<AccountKey>,
     ) -> Result<Account, IssueError> {
         let payload = application(settings, client)?;
         if own_key.is_none() {
-            self.store.with_lock(&settings.name, &mut with_key)?;
+            self.store.with_lock(&settings.ca, &mut with_key)?;
         }
         let mut made = None;
-        self.store.with_lock(&settings.name, &mut |stored| {
+        self.store.with_lock(&settings.ca, &mut |stored| {
             let stored = stored.unwrap_or_default();
             if let Some(account) = usable(&stored, settings, own_key.as_ref())? {
                 made = Some(account);
@@ -159,17 +163,20 @@ pub fn check(client: &Client, account: &Account) -> Result<(), IssueError> {
     }
 }
 
-fn own_key(settings: &CaSettings) -> Result<Option<AccountKey>, IssueError> {
+fn own_key(settings: &AcmeSettings) -> Result<Option<AccountKey>, IssueError> {
     let read = |pem: &Secret| AccountKey::from_pem(pem.bytes());
-    settings.account_key.as_ref().map(read).transpose().map_err(|e| {
-        IssueError::Configuration(format!("account_key of \"{}\": {e}", settings.name))
-    })
+    settings
+        .account_key
+        .as_ref()
+        .map(read)
+        .transpose()
+        .map_err(|e| IssueError::Configuration(format!("account_key of \"{}\": {e}", settings.ca)))
 }
 
 /// The stored account, if it is at this directory and of the key in use.
 fn usable(
     stored: &StoredAccount,
-    settings: &CaSettings,
+    settings: &AcmeSettings,
     own_key: Option<&AccountKey>,
 ) -> Result<Option<Account>, IssueError> {
     let Some(url) = stored.url.clone().filter(|_| stored.directory == settings.url) else {
@@ -200,9 +207,9 @@ fn with_key(stored: Option<StoredAccount>) -> Result<Option<StoredAccount>, Issu
 }
 
 /// The payload of newAccount. What the administrator has not agreed to is not sent.
-fn application(settings: &CaSettings, client: &Client) -> Result<Vec<u8>, IssueError> {
+fn application(settings: &AcmeSettings, client: &Client) -> Result<Vec<u8>, IssueError> {
     let directory = client.directory()?;
-    let name = &settings.name;
+    let name = &settings.ca;
     if let (Some(terms), false) = (directory.terms_of_service(), settings.accept_terms_of_service) {
         return Err(IssueError::Configuration(format!(
             "\"{name}\" asks to agree to its terms of service, \"{}\": \

@@ -17,7 +17,7 @@ use super::{AccountStore, AcmeCa, Change, StoredAccount};
 use crate::ca::{Ca, ChallengeAnswer, Challenges, IssueError, Order, Progress};
 use crate::clock::{FakeClock, Time};
 use crate::http::{Http, HttpError, Method, Request, Response};
-use crate::settings::{Budget, CaSettings, Challenge, EvidenceSettings, Secret};
+use crate::settings::{AcmeSettings, Challenge, Secret};
 
 const BASE: &str = "https://ca.example";
 const TOKEN: &str = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA";
@@ -177,7 +177,7 @@ impl Bench {
         self.ca_at(settings(), now())
     }
 
-    fn ca_at(self: &Arc<Bench>, settings: CaSettings, now: Time) -> AcmeCa {
+    fn ca_at(self: &Arc<Bench>, settings: AcmeSettings, now: Time) -> AcmeCa {
         let clock = Arc::new(FakeClock::at(now));
         AcmeCa::new(settings, self.clone(), clock, self.clone(), self.clone())
     }
@@ -292,19 +292,15 @@ impl AccountStore for Bench {
     }
 }
 
-fn settings() -> CaSettings {
-    CaSettings {
-        name: "corp".into(),
+fn settings() -> AcmeSettings {
+    AcmeSettings {
+        ca: "corp".into(),
         url: url("/dir"),
-        trusted_certificate: None,
         account_key: None,
         contact: vec!["mailto:a@b.example".into()],
         accept_terms_of_service: true,
         challenge: Challenge::Http01,
         timeout: Duration::from_secs(30),
-        issuer_certificate: None,
-        budget: Budget::default(),
-        evidence: EvidenceSettings::default(),
     }
 }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::fixture::{Identity, root};
+use crate::settings::{AcmeSettings, Protocol};
 
 fn no_file(_: &str) -> Result<Vec<u8>, String> {
     Err("no such file".into())
@@ -167,19 +168,23 @@ fn shape() {
 
 #[test]
 fn settings() {
+    let acme = AcmeSettings {
+        ca: "corp".into(),
+        url: "https://ca.example/".into(),
+        account_key: None,
+        contact: vec![],
+        accept_terms_of_service: false,
+        challenge: Challenge::Http01,
+        timeout: Duration::from_secs(30),
+    };
     let url: Line = ("url", &["https://ca.example/"]);
     let least = set(&[url]).unwrap().finish().unwrap();
     assert_eq!(
         least,
         CaSettings {
             name: "corp".into(),
-            url: "https://ca.example/".into(),
+            protocol: Protocol::Acme(acme.clone()),
             trusted_certificate: None,
-            account_key: None,
-            contact: vec![],
-            accept_terms_of_service: false,
-            challenge: Challenge::Http01,
-            timeout: Duration::from_secs(30),
             issuer_certificate: None,
             budget: Budget { count: 5, window: Duration::from_secs(7 * 86400) },
             evidence: EvidenceSettings::default(),
@@ -201,12 +206,15 @@ fn settings() {
     assert_eq!(
         full.unwrap().finish().unwrap(),
         CaSettings {
-            contact: ["mailto:a@b.example", "mailto:c@D.example", "mailto:d@b.example"]
-                .map(String::from)
-                .into(),
-            accept_terms_of_service: true,
-            challenge: Challenge::TlsAlpn01,
-            timeout: Duration::from_secs(5),
+            protocol: Protocol::Acme(AcmeSettings {
+                contact: ["mailto:a@b.example", "mailto:c@D.example", "mailto:d@b.example"]
+                    .map(String::from)
+                    .into(),
+                accept_terms_of_service: true,
+                challenge: Challenge::TlsAlpn01,
+                timeout: Duration::from_secs(5),
+                ..acme
+            }),
             budget: Budget { count: 2, window: Duration::from_secs(5400) },
             evidence: EvidenceSettings {
                 ocsp_responder: Some("http://ocsp.example/".into()),

@@ -30,8 +30,8 @@ use crate::fixture::{self, DAY, Identity, NOW, Spec, der};
 use crate::keystore::Keystore;
 use crate::report::What;
 use crate::settings::{
-    Budget, CaSettings, Challenge, Check, EntryName, EntrySettings, EvidenceSettings, KeyType,
-    RenewBefore, Secret,
+    AcmeSettings, Budget, CaSettings, Challenge, Check, EntryName, EntrySettings, EvidenceSettings,
+    KeyType, Protocol, RenewBefore, Secret,
 };
 
 pub use ca::{Do, FakeCa};
@@ -268,13 +268,16 @@ const TLS_FEATURE: &str = "1.3.6.1.5.5.7.1.24";
 fn ca_settings(ca: &FakeCa) -> CaSettings {
     CaSettings {
         name: ca.name.clone(),
-        url: format!("https://{}/", ca.name),
+        protocol: Protocol::Acme(AcmeSettings {
+            ca: ca.name.clone(),
+            url: format!("https://{}/", ca.name),
+            account_key: None,
+            contact: vec![],
+            accept_terms_of_service: true,
+            challenge: Challenge::Http01,
+            timeout: s(30),
+        }),
         trusted_certificate: None,
-        account_key: None,
-        contact: vec![],
-        accept_terms_of_service: true,
-        challenge: Challenge::Http01,
-        timeout: s(30),
         issuer_certificate: None,
         evidence: EvidenceSettings {
             ocsp_responder: Some("http://ocsp/".into()),

@@ -25,7 +25,7 @@ fn a_key_is_stored_before_the_ca_hears_of_it() {
 #[test]
 fn accounts_that_the_administrator_must_mend() {
     let terms = json!({"termsOfService": "https://ca.example/terms"});
-    let disagree = CaSettings { accept_terms_of_service: false, ..settings() };
+    let disagree = AcmeSettings { accept_terms_of_service: false, ..settings() };
     let closed = post("/new-acct", 200, json!({"status": "deactivated"}));
     let closed = closed.header("location", &url("/acct/1"));
     let not_pem = Some(Secret::new(b"no key".to_vec()));
@@ -48,7 +48,7 @@ fn accounts_that_the_administrator_must_mend() {
             "unsupportedContact",
         ),
         (
-            CaSettings { account_key: not_pem, ..settings() },
+            AcmeSettings { account_key: not_pem, ..settings() },
             vec![directory(json!({}))],
             "account_key of \"corp\"",
         ),
@@ -65,7 +65,7 @@ fn accounts_that_the_administrator_must_mend() {
 #[test]
 fn an_existing_account_needs_no_new_agreement() {
     let bench = Bench::with_account();
-    let settings = CaSettings { accept_terms_of_service: false, ..settings() };
+    let settings = AcmeSettings { accept_terms_of_service: false, ..settings() };
     let terms = directory(json!({"termsOfService": "https://ca.example/terms"}));
     let ca = bench.ca_at(settings, now());
     assert_eq!(bench.step(&ca, &mut order(), [terms, nonce(), new_order()]).unwrap(), wait(0));

@@ -58,7 +58,7 @@ fn the_ca_is_told_when_all_others_can_answer() {
 #[test]
 fn the_challenge_of_the_configuration_is_chosen() {
     let bench = Bench::with_account();
-    let by_tls = CaSettings { challenge: Challenge::TlsAlpn01, ..settings() };
+    let by_tls = AcmeSettings { challenge: Challenge::TlsAlpn01, ..settings() };
     let (ca, mut order) = (bench.ca_at(by_tls, now()), order());
     bench.step(&ca, &mut order, [directory(json!({})), nonce(), new_order()]).unwrap();
     let mut object = authz("a.example", "pending", json!({}));

@@ -93,7 +93,7 @@ fn host_and_port() {
         ("http://[::1]/dir", "[::1]:80"),
         ("nonsense", "nonsense"),
     ] {
-        let ca = Bench::new().ca_at(CaSettings { url: url.into(), ..settings() }, now());
+        let ca = Bench::new().ca_at(AcmeSettings { url: url.into(), ..settings() }, now());
         assert_eq!((ca.host(), ca.name()), (expected, "corp"));
     }
 }

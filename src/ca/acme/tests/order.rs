@@ -230,7 +230,7 @@ fn only_certificates_are_taken() {
 fn a_saved_order_of_another_make_or_ca() {
     let bench = Bench::with_account();
     let (_, proving) = proving(&bench);
-    let elsewhere = CaSettings { url: "https://other.example/dir".into(), ..settings() };
+    let elsewhere = AcmeSettings { url: "https://other.example/dir".into(), ..settings() };
     for (settings, state, expected) in [
         (settings(), json!({"directory": url("/dir"), "step": "leap"}), "unknown variant"),
         (settings(), json!({"step": "new"}), "missing field"),
