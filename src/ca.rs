@@ -2,6 +2,7 @@
 
 pub mod acme;
 pub mod csr;
+pub mod vault;
 
 use std::fmt;
 use std::time::Duration;

@@ -204,12 +204,18 @@ const fn ca_directive(
 }
 
 pub static CA_DIRECTIVES: &[Directive] = &[
-    ca_directive("protocol", "acme", "acme", "how to talk to the CA (RFC 8555)"),
+    ca_directive(
+        "protocol",
+        "acme | vault",
+        "acme",
+        "how to talk to the CA: ACME (RFC 8555), or the PKI engine of OpenBao and Vault",
+    ),
     ca_directive(
         "url",
         "URL",
         "",
-        "the ACME directory, required; https, or http to a loopback host",
+        "the ACME directory, or the mount (`https://HOST/v1/pki`), required; https, or http to a \
+         loopback host",
     ),
     ca_directive(
         "trusted_certificate",
@@ -248,6 +254,14 @@ pub static CA_DIRECTIVES: &[Directive] = &[
         "http-01",
         "how the CA is shown that the names are ours; both are answered by this nginx",
     ),
+    ca_directive("role", "NAME", "", "vault: the role to issue by, required"),
+    ca_directive(
+        "token_file",
+        "FILE",
+        "",
+        "vault: a file with the token, required; the workers read it anew for each request",
+    ),
+    ca_directive("namespace", "PATH", "", "vault: the namespace of the mount"),
     ca_directive("timeout", "TIME", "30s", "for one request to the CA"),
     ca_directive(
         "issuer_certificate",

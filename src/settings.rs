@@ -1,6 +1,7 @@
 //! What the administrator asked for, validated: a value of these types can't be wrong.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -111,6 +112,7 @@ pub struct CaSettings {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Protocol {
     Acme(AcmeSettings),
+    Vault(VaultSettings),
 }
 
 impl Protocol {
@@ -118,6 +120,7 @@ impl Protocol {
     pub fn url(&self) -> &str {
         match self {
             Protocol::Acme(acme) => &acme.url,
+            Protocol::Vault(vault) => &vault.url,
         }
     }
 }
@@ -137,6 +140,21 @@ pub struct AcmeSettings {
     pub contact: Vec<String>,
     pub accept_terms_of_service: bool,
     pub challenge: Challenge,
+}
+
+/// `protocol vault`: the PKI secrets engine of OpenBao and Vault.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VaultSettings {
+    /// The CA's name.
+    pub ca: String,
+    /// The mount, such as `https://vault.corp.example:8200/v1/pki`.
+    pub url: String,
+    /// For one request.
+    pub timeout: Duration,
+    pub role: String,
+    /// Read anew for each request.
+    pub token_file: PathBuf,
+    pub namespace: Option<String>,
 }
 
 /// Who is asked about the leaves that a CA issued, and who is believed. Intermediates are asked

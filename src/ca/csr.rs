@@ -9,7 +9,10 @@ use openssl::pkey::{Id, PKey, PKeyRef, Private};
 use openssl::rsa::Rsa;
 use openssl::stack::Stack;
 use openssl::x509::extension::SubjectAlternativeName;
-use openssl::x509::{X509Extension, X509Name, X509NameBuilder, X509ReqBuilder};
+use openssl::x509::{X509Extension, X509Name, X509NameBuilder, X509Req, X509ReqBuilder};
+use x509_parser::certification_request::X509CertificationRequest;
+use x509_parser::extensions::ParsedExtension;
+use x509_parser::prelude::FromDer;
 
 use crate::settings::KeyType;
 
@@ -52,6 +55,25 @@ pub fn csr(
     request.build().to_der()
 }
 
+/// PEM of a request in DER, as most CAs want it.
+pub fn to_pem(der: &[u8]) -> Result<String, ErrorStack> {
+    let pem = X509Req::from_der(der)?.to_pem()?;
+    Ok(String::from_utf8_lossy(&pem).into_owned())
+}
+
+/// Whether a request asks for the TLS feature status_request, as [`csr`] does with `must_staple`.
+pub fn wants_staple(der: &[u8]) -> bool {
+    let request = X509CertificationRequest::from_der(der).ok();
+    let asked = request.as_ref().and_then(|(_, request)| request.requested_extensions());
+    asked.into_iter().flatten().any(|extension| match extension {
+        ParsedExtension::UnsupportedExtension { oid } => oid.to_id_string() == TLS_FEATURE,
+        _ => false,
+    })
+}
+
+/// RFC 7633.
+const TLS_FEATURE: &str = "1.3.6.1.5.5.7.1.24";
+
 fn on_curve(curve: Nid) -> Result<PKey<Private>, ErrorStack> {
     PKey::from_ec_key(EcKey::generate(&*EcGroup::from_curve_name(curve)?)?)
 }
@@ -88,7 +110,7 @@ fn extensions(
 /// The extension TLSFeature with the one feature status_request (RFC 7633, 4.1).
 fn status_request() -> Result<X509Extension, ErrorStack> {
     let features = Asn1OctetString::new_from_bytes(&[0x30, 3, 2, 1, 5])?;
-    let tls_feature = Asn1Object::from_str("1.3.6.1.5.5.7.1.24")?;
+    let tls_feature = Asn1Object::from_str(TLS_FEATURE)?;
     X509Extension::new_from_der(&tls_feature, false, &features)
 }
 
@@ -159,6 +181,7 @@ mod tests {
             assert_eq!(features.collect::<Vec<_>>(), expected, "{all:?}");
             // OID and contents: not critical, SEQUENCE { 5 }.
             let extension = b"\x06\x08\x2b\x06\x01\x05\x05\x07\x01\x18\x04\x05\x30\x03\x02\x01\x05";
+            assert_eq!(wants_staple(&der), must_staple);
             assert_eq!(der.windows(extension.len()).any(|w| w == extension), must_staple);
         }
     }

@@ -1,18 +1,26 @@
 //! `ssl_cert_autofetch_ca NAME { ... }`: one certificate authority.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::files::{Read, account_key, certificates, one_certificate, signer};
 use super::url::{Plain, url};
-use super::values::{Choices, choice, invalid, list, number, parse_time, shown};
+use super::values::{Choices, choice, invalid, list, number, parse_time, shown, word};
 use super::{CA_DIRECTIVES, find, first, once};
 use crate::settings::{
     AcmeSettings, Budget, CaSettings, Challenge, EvidenceSettings, Nonce, Protocol, Secret, Signer,
-    is_host_name,
+    VaultSettings, is_host_name,
 };
 
-/// More come in later releases.
-const PROTOCOLS: Choices<()> = &[("acme", ())];
+/// The protocols, by name. More come in later releases.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Kind {
+    #[default]
+    Acme,
+    Vault,
+}
+
+const PROTOCOLS: Choices<Kind> = &[("acme", Kind::Acme), ("vault", Kind::Vault)];
 
 const CHALLENGES: Choices<Challenge> =
     &[("http-01", Challenge::Http01), ("tls-alpn-01", Challenge::TlsAlpn01)];
@@ -26,13 +34,16 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct RawCa {
     name: String,
-    protocol: Option<()>,
+    protocol: Option<Kind>,
     url: Option<String>,
     trusted_certificate: Option<Vec<u8>>,
     account_key: Option<Secret>,
     contact: Vec<String>,
     accept_terms_of_service: Option<()>,
     challenge: Option<Challenge>,
+    role: Option<String>,
+    token_file: Option<PathBuf>,
+    namespace: Option<String>,
     timeout: Option<Duration>,
     issuer_certificate: Option<Vec<u8>>,
     ocsp_responder: Option<String>,
@@ -60,6 +71,9 @@ impl RawCa {
             contact: Vec::new(),
             accept_terms_of_service: None,
             challenge: None,
+            role: None,
+            token_file: None,
+            namespace: None,
             timeout: None,
             issuer_certificate: None,
             ocsp_responder: None,
@@ -94,6 +108,9 @@ impl RawCa {
             "contact" => args.iter().try_for_each(|a| self.add_contact(a, name)),
             "accept_terms_of_service" => once(&mut self.accept_terms_of_service, name, || Ok(())),
             "challenge" => once(&mut self.challenge, name, || choice(CHALLENGES, value, name)),
+            "role" => once(&mut self.role, name, || segment(value, name)),
+            "token_file" => once(&mut self.token_file, name, || path(value, name)),
+            "namespace" => once(&mut self.namespace, name, || namespace(value, name)),
             "timeout" => once(&mut self.timeout, name, || timeout(value, name)),
             "issuer_certificate" => {
                 once(&mut self.issuer_certificate, name, || file(value, name, read, certificates))
@@ -115,21 +132,16 @@ impl RawCa {
         }
     }
 
+    /// The full name of `token_file`, which is not read with the configuration.
+    pub fn resolve_token_file(&mut self, file: PathBuf) {
+        self.token_file = Some(file);
+    }
+
     /// At the end of the block.
-    pub fn finish(self) -> Result<CaSettings, String> {
-        let Some(url) = self.url else {
-            return Err(format!("no \"url\" in ssl_cert_autofetch_ca \"{}\"", self.name));
-        };
+    pub fn finish(mut self) -> Result<CaSettings, String> {
+        let protocol = self.protocol()?;
         Ok(CaSettings {
-            protocol: Protocol::Acme(AcmeSettings {
-                ca: self.name.clone(),
-                url,
-                timeout: self.timeout.unwrap_or(TIMEOUT),
-                account_key: self.account_key,
-                contact: self.contact,
-                accept_terms_of_service: self.accept_terms_of_service.is_some(),
-                challenge: self.challenge.unwrap_or_default(),
-            }),
+            protocol,
             trusted_certificate: self.trusted_certificate,
             issuer_certificate: self.issuer_certificate,
             name: self.name,
@@ -144,6 +156,57 @@ impl RawCa {
         })
     }
 
+    fn protocol(&mut self) -> Result<Protocol, String> {
+        self.check_protocol()?;
+        let ca = self.name.clone();
+        let missing = |name: &str| format!("no \"{name}\" in ssl_cert_autofetch_ca \"{ca}\"");
+        let url = self.url.take().ok_or_else(|| missing("url"))?;
+        let timeout = self.timeout.unwrap_or(TIMEOUT);
+        Ok(match self.protocol.unwrap_or_default() {
+            Kind::Acme => Protocol::Acme(AcmeSettings {
+                account_key: self.account_key.take(),
+                contact: std::mem::take(&mut self.contact),
+                accept_terms_of_service: self.accept_terms_of_service.is_some(),
+                challenge: self.challenge.unwrap_or_default(),
+                ca,
+                url,
+                timeout,
+            }),
+            Kind::Vault => Protocol::Vault(VaultSettings {
+                role: self.role.take().ok_or_else(|| missing("role"))?,
+                token_file: self.token_file.take().ok_or_else(|| missing("token_file"))?,
+                namespace: self.namespace.take(),
+                ca,
+                url,
+                timeout,
+            }),
+        })
+    }
+
+    /// What is of no use with the protocol is a mistake: it would be missed elsewhere.
+    fn check_protocol(&self) -> Result<(), String> {
+        let kind = self.protocol.unwrap_or_default();
+        let given = [
+            ("account_key", Kind::Acme, self.account_key.is_some()),
+            ("contact", Kind::Acme, !self.contact.is_empty()),
+            ("accept_terms_of_service", Kind::Acme, self.accept_terms_of_service.is_some()),
+            ("challenge", Kind::Acme, self.challenge.is_some()),
+            ("role", Kind::Vault, self.role.is_some()),
+            ("token_file", Kind::Vault, self.token_file.is_some()),
+            ("namespace", Kind::Vault, self.namespace.is_some()),
+        ];
+        match given.iter().find(|(_, of, is_given)| *is_given && *of != kind) {
+            Some((directive, of, _)) => Err(format!(
+                "\"{directive}\" in ssl_cert_autofetch_ca \"{}\" is of protocol \"{}\", but its \
+                 protocol is \"{}\"",
+                self.name,
+                word(PROTOCOLS, of),
+                word(PROTOCOLS, &kind)
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// Several may stand in one line or in lines of their own.
     fn add_contact(&mut self, value: &str, directive: &str) -> Result<(), String> {
         let accepted = "an e-mail address such as \"admin@corp.example\", with or without \
@@ -154,6 +217,31 @@ impl RawCa {
         }
         self.contact.push(contact);
         Ok(())
+    }
+}
+
+/// One segment of a URL's path.
+fn segment(value: &str, directive: &str) -> Result<String, String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    let good =
+        (1..=128).contains(&value.len()) && value.bytes().all(plain) && !value.starts_with('.');
+    let accepted = "1 to 128 letters, digits, \"-\", \"_\" or \".\", no \".\" first";
+    good.then(|| value.to_owned()).ok_or_else(|| invalid(value, directive, accepted))
+}
+
+/// Segments with slashes between them.
+fn namespace(value: &str, directive: &str) -> Result<String, String> {
+    let accepted = "names of letters, digits, \"-\", \"_\" or \".\" with \"/\" between them";
+    let segments = value.trim_end_matches('/').split('/').all(|s| segment(s, directive).is_ok());
+    (segments && value.len() <= 512)
+        .then(|| value.to_owned())
+        .ok_or_else(|| invalid(value, directive, accepted))
+}
+
+fn path(value: &str, directive: &str) -> Result<PathBuf, String> {
+    match value {
+        "" => Err(invalid(value, directive, "a file")),
+        value => Ok(value.into()),
     }
 }
 

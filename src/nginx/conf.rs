@@ -172,7 +172,13 @@ unsafe extern "C" fn ca_line(
             // SAFETY: as nginx's own blocks with a handler do it.
             return unsafe { nginx_sys::ngx_conf_include(cf, command, conf) };
         }
-        let result = words.and_then(|w| raw.set(w[0], &w[1..], &|path| read_file(cf, path)));
+        let result = words.and_then(|w| {
+            raw.set(w[0], &w[1..], &|path| read_file(cf, path))?;
+            if w[0] == "token_file" {
+                raw.resolve_token_file(full_name(cf, w[1], 1)?.into());
+            }
+            Ok(())
+        });
         or_refuse(cf, result)
     })
 }

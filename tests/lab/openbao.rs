@@ -27,6 +27,9 @@ pub struct OpenBao {
 }
 
 impl OpenBao {
+    /// It may do everything.
+    pub const TOKEN: &str = TOKEN;
+
     /// Its certificates name its own responder and its own CRL; the CRL is rebuilt at each
     /// revocation.
     pub fn start() -> OpenBao {
@@ -72,7 +75,10 @@ impl OpenBao {
     }
 
     pub fn revoke(&self, of: &Identity) {
-        let hex = of.serial();
+        self.revoke_serial(&of.serial());
+    }
+
+    pub fn revoke_serial(&self, hex: &str) {
         let pairs: Vec<_> = hex.as_bytes().chunks(2).map(String::from_utf8_lossy).collect();
         self.write("int/revoke", json!({"serial_number": pairs.join(":")}));
     }
@@ -101,6 +107,11 @@ impl OpenBao {
             "crl_distribution_points": "{{cluster_aia_path}}/issuer/{{issuer_id}}/crl/der",
         });
         self.write("int/config/urls", urls);
+    }
+
+    /// Where the module issues.
+    pub fn mount(&self) -> String {
+        self.url("int")
     }
 
     pub fn ocsp_url(&self) -> String {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::fixture::{Identity, root};
-use crate::settings::{AcmeSettings, Protocol};
+use crate::settings::{AcmeSettings, Protocol, VaultSettings};
 
 fn no_file(_: &str) -> Result<Vec<u8>, String> {
     Err("no such file".into())
@@ -49,12 +49,24 @@ fn values() {
     const NONCE: &str = "it must be \"on\", \"off\" or \"required\"";
     const BUDGET: &str = "it must be a number from 1 to 1000 and a time above 0, such as \"5/7d\"";
     // Directive, value, None: accepted, else how the refusal goes on.
+    let segment = "it must be 1 to 128 letters, digits, \"-\", \"_\" or \".\", no \".\" first";
+    let segments =
+        "it must be names of letters, digits, \"-\", \"_\" or \".\" with \"/\" between them";
     let table: &[(&str, &str, Option<&str>)] = &[
         ("protocol", "acme", None),
-        ("protocol", "vault", Some("it must be \"acme\"")),
-        ("protocol", "cfssl", Some("it must be \"acme\"")),
-        ("protocol", "est", Some("it must be \"acme\"")),
-        ("protocol", "command", Some("it must be \"acme\"")),
+        ("protocol", "vault", None),
+        ("protocol", "cfssl", Some("it must be \"acme\" or \"vault\"")),
+        ("protocol", "est", Some("it must be \"acme\" or \"vault\"")),
+        ("protocol", "command", Some("it must be \"acme\" or \"vault\"")),
+        ("role", "web-server_1.x", None),
+        ("role", "", Some(segment)),
+        ("role", "a/b", Some(segment)),
+        ("role", "..", Some(segment)),
+        ("token_file", "token", None),
+        ("token_file", "", Some("it must be a file")),
+        ("namespace", "team/web/", None),
+        ("namespace", "team//web", Some(segments)),
+        ("namespace", "a b", Some(segments)),
         ("url", "https://ca.example/dir", None),
         ("url", "http://127.0.0.1:14000/dir", None),
         ("url", "http://ca.example/dir", Some(URL)),
@@ -135,7 +147,7 @@ fn shape() {
             &[("resolver", &["127.0.0.1"])],
             "unknown directive \"resolver\" in ssl_cert_autofetch_ca \"corp\", known are: \
              \"protocol\", \"url\", \"trusted_certificate\", \"account_key\", \"contact\", \
-             \"accept_terms_of_service\", \"challenge\", \"timeout\", \
+             \"accept_terms_of_service\", \"challenge\", \"role\", \"token_file\", \"namespace\", \"timeout\", \
              \"issuer_certificate\", \"ocsp_responder\", \"ocsp_certificate\", \
                  \"ocsp_signer\", \"ocsp_nonce\", \"crl\", \"budget\"",
         ),
@@ -257,4 +269,39 @@ fn evidence_files() {
     assert!(error.contains("exactly one"), "{error}");
     let error = set("ocsp_signer", &["signer.pem", "other.key"]).unwrap_err();
     assert!(error.contains("\"other.key\""), "{error}");
+}
+
+#[test]
+fn protocols() {
+    let url: Line = ("url", &["https://vault.example/v1/pki"]);
+    let vault: Line = ("protocol", &["vault"]);
+    let (role, token): (Line, Line) = (("role", &["web"]), ("token_file", &["/run/token"]));
+    let finish = |lines: &[Line]| set(lines).unwrap().finish();
+    let settings = VaultSettings {
+        ca: "corp".into(),
+        url: "https://vault.example/v1/pki".into(),
+        timeout: Duration::from_secs(30),
+        role: "web".into(),
+        token_file: "/run/token".into(),
+        namespace: None,
+    };
+    let done = finish(&[vault, url, role, token]).unwrap();
+    assert_eq!(done.protocol, Protocol::Vault(settings));
+    for (lines, error) in [
+        (&[vault, url, token][..], "no \"role\" in ssl_cert_autofetch_ca \"corp\""),
+        (&[vault, url, role], "no \"token_file\" in ssl_cert_autofetch_ca \"corp\""),
+        (&[vault, role, token], "no \"url\" in ssl_cert_autofetch_ca \"corp\""),
+        (
+            &[url, role],
+            "\"role\" in ssl_cert_autofetch_ca \"corp\" is of protocol \"vault\", but its protocol \
+             is \"acme\"",
+        ),
+        (
+            &[vault, url, role, token, ("challenge", &["http-01"])],
+            "\"challenge\" in ssl_cert_autofetch_ca \"corp\" is of protocol \"acme\", but its \
+             protocol is \"vault\"",
+        ),
+    ] {
+        assert_eq!(finish(lines).unwrap_err(), error);
+    }
 }

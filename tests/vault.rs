@@ -1,0 +1,91 @@
+//! `protocol vault` against OpenBao: the main job, and what a sealed server or a bad token mean.
+
+mod lab;
+
+use std::fs;
+use std::time::Duration;
+
+use lab::*;
+
+const WITHIN: Duration = Duration::from_secs(30);
+
+struct Scene {
+    bao: OpenBao,
+    nginx: Nginx,
+    monitor: Monitor,
+    tls: Port,
+    token: std::path::PathBuf,
+    _status: Port,
+}
+
+impl Scene {
+    fn start(token: &str, lines: &str) -> Scene {
+        let bao = OpenBao::start();
+        let config = Config::new();
+        let (tls, status) = (Port::reserve(), Port::reserve());
+        let file = config.dir().join("token");
+        fs::write(&file, token).expect("token");
+        let body = format!(
+            "ssl_cert_autofetch_keystore {};
+             ssl_cert_autofetch_check_interval 0;
+             ssl_cert_autofetch_ca bao {{
+                 protocol vault; url {}; role server; token_file token; {lines}
+             }}
+             ssl_cert_autofetch bao;
+             server {{ listen {} ssl; server_name a.test b.test; return 200; }}
+             server {{ listen {}; {LOCATIONS} }}",
+            config.keystore().display(),
+            bao.mount(),
+            tls.addr(),
+            status.addr()
+        );
+        let monitor = Monitor::at(&status);
+        let nginx = config.http(body).start();
+        Scene { bao, nginx, monitor, tls, token: file, _status: status }
+    }
+
+    fn client(&self, name: &str) -> Client {
+        Client::new(self.tls.number()).sni(name).trust(self.bao.root_pem())
+    }
+}
+
+#[test]
+#[ignore = "needs nginx, the module and OpenBao: scripts/test.sh"]
+fn a_revoked_certificate_is_replaced_in_the_handshake() {
+    let scene = Scene::start(OpenBao::TOKEN, "");
+    let old = scene.monitor.wait_valid("a.test");
+    let served = scene.client("b.test").connect().expect("handshake");
+    assert_eq!((&served.serial, served.chain.len()), (&old, 2));
+    scene.bao.revoke_serial(&old);
+    let served = scene.client("a.test").connect().expect("handshake");
+    assert_ne!(served.serial, old);
+    assert_eq!(scene.monitor.entry("a.test")["replaced"]["serial"], old.as_str());
+    let line = format!("replaced serial={old} by serial={} from \"bao\"", served.serial);
+    scene.nginx.wait_log(&line, WITHIN);
+    assert!(!scene.nginx.error_log().contains(OpenBao::TOKEN));
+}
+
+#[test]
+#[ignore = "needs nginx, the module and OpenBao: scripts/test.sh"]
+fn a_bad_token_is_told_and_a_good_one_taken_up() {
+    let scene = Scene::start("s.wrong", "");
+    let line = scene.nginx.wait_log("ISSUE failed: \"bao\": sign: HTTP status 403", WITHIN);
+    assert!(line.contains("see \"token_file\""), "{line}");
+    assert!(!scene.nginx.error_log().contains("s.wrong"));
+    fs::write(&scene.token, OpenBao::TOKEN).expect("token");
+    let serial = scene.monitor.wait_valid("a.test");
+    assert_eq!(scene.client("a.test").connect().expect("handshake").serial, serial);
+}
+
+#[test]
+#[ignore = "needs nginx, the module and OpenBao: scripts/test.sh"]
+fn a_sealed_server_is_asked_later() {
+    let scene = Scene::start(OpenBao::TOKEN, "");
+    let old = scene.monitor.wait_valid("a.test");
+    scene.bao.seal();
+    // Nobody can say anything about it, and nobody can issue: soft serves what it has.
+    assert_eq!(scene.client("a.test").connect().expect("handshake").serial, old);
+    fs::remove_dir_all(scene.nginx.keystore().join("certs/a.test")).expect("remove");
+    scene.nginx.reload();
+    scene.nginx.wait_log("ISSUE failed: \"bao\": sign: HTTP status 503", WITHIN);
+}
