@@ -1,6 +1,7 @@
 //! Certificate authorities: a CSR in, a chain out, in steps that never wait.
 
 pub mod acme;
+pub mod cfssl;
 pub mod csr;
 pub mod vault;
 

@@ -206,16 +206,17 @@ const fn ca_directive(
 pub static CA_DIRECTIVES: &[Directive] = &[
     ca_directive(
         "protocol",
-        "acme | vault",
+        "acme | vault | cfssl",
         "acme",
-        "how to talk to the CA: ACME (RFC 8555), or the PKI engine of OpenBao and Vault",
+        "how to talk to the CA: ACME (RFC 8555), the PKI engine of OpenBao and Vault, cfssl's \
+         JSON API",
     ),
     ca_directive(
         "url",
         "URL",
         "",
-        "the ACME directory, or the mount (`https://HOST/v1/pki`), required; https, or http to a \
-         loopback host",
+        "the ACME directory, vault's mount (`https://HOST/v1/pki`), or cfssl's server; required; \
+         https, or http to a loopback host",
     ),
     ca_directive(
         "trusted_certificate",
@@ -262,6 +263,13 @@ pub static CA_DIRECTIVES: &[Directive] = &[
         "vault: a file with the token, required; the workers read it anew for each request",
     ),
     ca_directive("namespace", "PATH", "", "vault: the namespace of the mount"),
+    ca_directive("profile", "NAME", "the server's default", "cfssl: the signing profile"),
+    ca_directive(
+        "auth_key_file",
+        "FILE",
+        "",
+        "cfssl: a file with the profile's authentication key in hexadecimal digits",
+    ),
     ca_directive("timeout", "TIME", "30s", "for one request to the CA"),
     ca_directive(
         "issuer_certificate",

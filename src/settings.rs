@@ -113,6 +113,7 @@ pub struct CaSettings {
 pub enum Protocol {
     Acme(AcmeSettings),
     Vault(VaultSettings),
+    Cfssl(CfsslSettings),
 }
 
 impl Protocol {
@@ -121,6 +122,7 @@ impl Protocol {
         match self {
             Protocol::Acme(acme) => &acme.url,
             Protocol::Vault(vault) => &vault.url,
+            Protocol::Cfssl(cfssl) => &cfssl.url,
         }
     }
 }
@@ -155,6 +157,20 @@ pub struct VaultSettings {
     /// Read anew for each request.
     pub token_file: PathBuf,
     pub namespace: Option<String>,
+}
+
+/// `protocol cfssl`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CfsslSettings {
+    /// The CA's name.
+    pub ca: String,
+    /// The server, such as `https://cfssl.corp.example:8888`.
+    pub url: String,
+    /// For one request.
+    pub timeout: Duration,
+    pub profile: Option<String>,
+    /// The bytes of the profile's key; None: it asks for no authentication.
+    pub auth_key: Option<Secret>,
 }
 
 /// Who is asked about the leaves that a CA issued, and who is believed. Intermediates are asked

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::files::{Read, account_key, certificates, one_certificate, signer};
+use super::files::{Read, account_key, auth_key, certificates, one_certificate, signer};
 use super::url::{Plain, url};
 use super::values::{Choices, choice, invalid, list, number, parse_time, shown, word};
 use super::{CA_DIRECTIVES, find, first, once};
 use crate::settings::{
-    AcmeSettings, Budget, CaSettings, Challenge, EvidenceSettings, Nonce, Protocol, Secret, Signer,
-    VaultSettings, is_host_name,
+    AcmeSettings, Budget, CaSettings, CfsslSettings, Challenge, EvidenceSettings, Nonce, Protocol,
+    Secret, Signer, VaultSettings, is_host_name,
 };
 
 /// The protocols, by name. More come in later releases.
@@ -18,9 +18,11 @@ enum Kind {
     #[default]
     Acme,
     Vault,
+    Cfssl,
 }
 
-const PROTOCOLS: Choices<Kind> = &[("acme", Kind::Acme), ("vault", Kind::Vault)];
+const PROTOCOLS: Choices<Kind> =
+    &[("acme", Kind::Acme), ("vault", Kind::Vault), ("cfssl", Kind::Cfssl)];
 
 const CHALLENGES: Choices<Challenge> =
     &[("http-01", Challenge::Http01), ("tls-alpn-01", Challenge::TlsAlpn01)];
@@ -44,6 +46,8 @@ pub struct RawCa {
     role: Option<String>,
     token_file: Option<PathBuf>,
     namespace: Option<String>,
+    profile: Option<String>,
+    auth_key: Option<Secret>,
     timeout: Option<Duration>,
     issuer_certificate: Option<Vec<u8>>,
     ocsp_responder: Option<String>,
@@ -74,6 +78,8 @@ impl RawCa {
             role: None,
             token_file: None,
             namespace: None,
+            profile: None,
+            auth_key: None,
             timeout: None,
             issuer_certificate: None,
             ocsp_responder: None,
@@ -111,6 +117,8 @@ impl RawCa {
             "role" => once(&mut self.role, name, || segment(value, name)),
             "token_file" => once(&mut self.token_file, name, || path(value, name)),
             "namespace" => once(&mut self.namespace, name, || namespace(value, name)),
+            "profile" => once(&mut self.profile, name, || segment(value, name)),
+            "auth_key_file" => once(&mut self.auth_key, name, || file(value, name, read, auth_key)),
             "timeout" => once(&mut self.timeout, name, || timeout(value, name)),
             "issuer_certificate" => {
                 once(&mut self.issuer_certificate, name, || file(value, name, read, certificates))
@@ -172,6 +180,13 @@ impl RawCa {
                 url,
                 timeout,
             }),
+            Kind::Cfssl => Protocol::Cfssl(CfsslSettings {
+                profile: self.profile.take(),
+                auth_key: self.auth_key.take(),
+                ca,
+                url,
+                timeout,
+            }),
             Kind::Vault => Protocol::Vault(VaultSettings {
                 role: self.role.take().ok_or_else(|| missing("role"))?,
                 token_file: self.token_file.take().ok_or_else(|| missing("token_file"))?,
@@ -194,6 +209,8 @@ impl RawCa {
             ("role", Kind::Vault, self.role.is_some()),
             ("token_file", Kind::Vault, self.token_file.is_some()),
             ("namespace", Kind::Vault, self.namespace.is_some()),
+            ("profile", Kind::Cfssl, self.profile.is_some()),
+            ("auth_key_file", Kind::Cfssl, self.auth_key.is_some()),
         ];
         match given.iter().find(|(_, of, is_given)| *is_given && *of != kind) {
             Some((directive, of, _)) => Err(format!(

@@ -67,6 +67,24 @@ pub(super) fn account_key(path: &str, directive: &str, read: Read) -> Result<Sec
     checked.map_err(|cause| unusable(path, directive, &cause, accepted))
 }
 
+/// Hexadecimal digits, as in cfssl's own configuration.
+pub(super) fn auth_key(path: &str, directive: &str, read: Read) -> Result<Secret, String> {
+    let bytes = |text: &[u8]| {
+        let digits = text.trim_ascii();
+        let pair = |pair: &[u8]| {
+            let text = std::str::from_utf8(pair).ok().filter(|t| !t.starts_with('+'))?;
+            u8::from_str_radix(text, 16).ok()
+        };
+        let even = digits.len() % 2 == 0 && (32..=1024).contains(&digits.len());
+        even.then(|| digits.chunks(2).map(pair).collect::<Option<Vec<u8>>>()).flatten()
+    };
+    let checked = read(path).map(Secret::new).and_then(|text| {
+        bytes(text.bytes()).map(Secret::new).ok_or_else(|| "no such key found".into())
+    });
+    let accepted = "a file with the profile's key, 32 or more hexadecimal digits and nothing else";
+    checked.map_err(|cause| unusable(path, directive, &cause, accepted))
+}
+
 fn is_account_key(key: &PKey<Private>) -> bool {
     match key.id() {
         Id::RSA => key.bits() >= 2048,

@@ -11,6 +11,7 @@ use super::desk::Desk;
 use super::host::{Host, Plan};
 use super::ports::{Answer, Inquiry, Listing, NoAnswer, Ports, Responders};
 use crate::ca::acme::{AccountStore, AcmeCa, Change, StoredAccount};
+use crate::ca::cfssl::CfsslCa;
 use crate::ca::vault::VaultCa;
 use crate::ca::{Ca, ChallengeAnswer, Challenges, IssueError};
 use crate::clock::{Clock, SystemClock, Time};
@@ -45,6 +46,7 @@ impl Engine {
                 Protocol::Acme(acme) => {
                     Arc::new(AcmeCa::new(acme.clone(), way, time, store, window))
                 }
+                Protocol::Cfssl(cfssl) => Arc::new(CfsslCa::new(cfssl.clone(), way, time)),
                 Protocol::Vault(vault) => Arc::new(VaultCa::new(vault.clone(), way, time)),
             });
             ways.push(http);

@@ -55,9 +55,9 @@ fn values() {
     let table: &[(&str, &str, Option<&str>)] = &[
         ("protocol", "acme", None),
         ("protocol", "vault", None),
-        ("protocol", "cfssl", Some("it must be \"acme\" or \"vault\"")),
-        ("protocol", "est", Some("it must be \"acme\" or \"vault\"")),
-        ("protocol", "command", Some("it must be \"acme\" or \"vault\"")),
+        ("protocol", "cfssl", None),
+        ("protocol", "est", Some("it must be \"acme\", \"vault\" or \"cfssl\"")),
+        ("protocol", "command", Some("it must be \"acme\", \"vault\" or \"cfssl\"")),
         ("role", "web-server_1.x", None),
         ("role", "", Some(segment)),
         ("role", "a/b", Some(segment)),
@@ -147,7 +147,7 @@ fn shape() {
             &[("resolver", &["127.0.0.1"])],
             "unknown directive \"resolver\" in ssl_cert_autofetch_ca \"corp\", known are: \
              \"protocol\", \"url\", \"trusted_certificate\", \"account_key\", \"contact\", \
-             \"accept_terms_of_service\", \"challenge\", \"role\", \"token_file\", \"namespace\", \"timeout\", \
+             \"accept_terms_of_service\", \"challenge\", \"role\", \"token_file\", \"namespace\", \"profile\", \"auth_key_file\", \"timeout\", \
              \"issuer_certificate\", \"ocsp_responder\", \"ocsp_certificate\", \
                  \"ocsp_signer\", \"ocsp_nonce\", \"crl\", \"budget\"",
         ),

@@ -1,0 +1,143 @@
+//! The JSON API of cfssl: `protocol cfssl`.
+//!
+//! Two exchanges: the CSR goes to `authsign` (or `sign`, of a profile without authentication), and
+//! the leaf comes back alone; the certificate that issued it is told by `info`.
+
+use std::sync::Arc;
+
+use base64::prelude::{BASE64_STANDARD, Engine};
+use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
+use openssl::sign::Signer;
+use serde_json::{Value, json};
+
+use super::csr::to_pem;
+use super::{Ca, IssueError, Order, Progress};
+use crate::clock::Clock;
+use crate::http::url::target;
+use crate::http::{Http, HttpError, Method, Request, Response};
+use crate::report::printable;
+use crate::settings::{CfsslSettings, Secret};
+
+/// One server and profile.
+pub struct CfsslCa {
+    settings: CfsslSettings,
+    host: String,
+    http: Arc<dyn Http>,
+    clock: Arc<dyn Clock>,
+}
+
+impl CfsslCa {
+    pub fn new(settings: CfsslSettings, http: Arc<dyn Http>, clock: Arc<dyn Clock>) -> CfsslCa {
+        let host = target(&settings.url)
+            .map_or_else(|| settings.url.clone(), |t| format!("{}:{}", t.host, t.port));
+        CfsslCa { settings, host, http, clock }
+    }
+
+    /// The leaf, in PEM.
+    fn sign(&self, order: &Order) -> Result<String, IssueError> {
+        let csr = to_pem(&order.csr).map_err(ours)?;
+        let mut wanted = json!({ "certificate_request": csr, "hosts": order.names });
+        if let Some(profile) = &self.settings.profile {
+            wanted["profile"] = json!(profile);
+        }
+        let (what, body) = match &self.settings.auth_key {
+            None => ("sign", wanted),
+            Some(key) => {
+                let wanted = wanted.to_string();
+                let token = BASE64_STANDARD.encode(hmac(key, wanted.as_bytes()).map_err(ours)?);
+                ("authsign", json!({ "token": token, "request": BASE64_STANDARD.encode(wanted) }))
+            }
+        };
+        self.ask(what, &body)
+    }
+
+    /// The issuer, in PEM.
+    fn issuer(&self) -> Result<String, IssueError> {
+        let profile = self.settings.profile.as_deref().unwrap_or_default();
+        self.ask("info", &json!({ "label": "", "profile": profile }))
+    }
+
+    /// `result.certificate` of an answer.
+    fn ask(&self, what: &'static str, body: &Value) -> Result<String, IssueError> {
+        let request = Request {
+            method: Method::Post,
+            url: format!("{}/api/v1/cfssl/{what}", self.settings.url.trim_end_matches('/')),
+            headers: vec![("content-type", "application/json".to_owned())],
+            body: body.to_string().into_bytes(),
+            redirects: 0,
+            limit: LIMIT,
+            timeout: self.settings.timeout,
+        };
+        let response = self.http.send(&request).map_err(|e| match e {
+            HttpError::Url(_) => IssueError::Configuration(format!("{what}: {e}")),
+            e => IssueError::Unreachable { what, cause: e.to_string() },
+        })?;
+        let answer: Value = serde_json::from_slice(&response.body).unwrap_or_default();
+        if response.status != 200 || answer["success"] != true {
+            return Err(self.refusal(what, &response, &answer));
+        }
+        match answer["result"]["certificate"].as_str() {
+            Some(pem) => Ok(pem.to_owned()),
+            None => {
+                Err(IssueError::Protocol { what, cause: "no certificate in the answer".into() })
+            }
+        }
+    }
+
+    fn refusal(&self, what: &'static str, response: &Response, answer: &Value) -> IssueError {
+        let errors = answer["errors"].as_array().into_iter().flatten();
+        let texts: Vec<&str> = errors.filter_map(|e| e["message"].as_str()).collect();
+        let text = printable(&texts.join("; "));
+        let problem = match text.trim() {
+            "" => format!("HTTP status {}", response.status),
+            text => format!("HTTP status {}: {text}", response.status),
+        };
+        let retry_after = response.retry_after(self.clock.now());
+        match response.status {
+            429 | 500.. => IssueError::Busy { what, problem, retry_after },
+            401 | 403 => IssueError::Configuration(format!("{what}: {problem}")),
+            404 => IssueError::Configuration(format!("{what}: {problem}, see \"url\"")),
+            _ if text.contains("invalid token") || text.contains("authentication") => {
+                IssueError::Configuration(format!("{what}: {problem}, see \"auth_key_file\""))
+            }
+            _ => IssueError::Refused { what, problem, about_name: false, retry_after },
+        }
+    }
+}
+
+impl Ca for CfsslCa {
+    fn name(&self) -> &str {
+        &self.settings.ca
+    }
+
+    fn host(&self) -> &str {
+        &self.host
+    }
+
+    fn step(&self, order: &mut Order) -> Result<Progress, IssueError> {
+        let Some(leaf) = order.state["certificate"].as_str() else {
+            order.state = json!({ "certificate": self.sign(order)? });
+            order.accepted = true;
+            // What was issued is stored before anything else is asked.
+            return Ok(Progress::Wait(std::time::Duration::ZERO));
+        };
+        let chain = format!("{}\n{}\n", leaf.trim(), self.issuer()?.trim());
+        Ok(Progress::Issued(chain.into_bytes()))
+    }
+}
+
+fn hmac(key: &Secret, text: &[u8]) -> Result<Vec<u8>, ErrorStack> {
+    let key = PKey::hmac(key.bytes())?;
+    Signer::new(MessageDigest::sha256(), &key)?.sign_oneshot_to_vec(text)
+}
+
+fn ours(error: ErrorStack) -> IssueError {
+    IssueError::Configuration(format!("the request can't be made: {error}"))
+}
+
+const LIMIT: usize = 256 * 1024;
+
+#[cfg(test)]
+mod tests;
