@@ -9,6 +9,7 @@ use lab::process::wait_for;
 use lab::*;
 
 const EACH: &str = "ssl_cert_autofetch_check_interval 0;";
+const WITHIN: Duration = Duration::from_secs(30);
 const HARD: &str = "ssl_cert_autofetch_check hard;";
 
 /// No nonce, thisUpdate rounded down to the hour, and GET answered with 400.
@@ -87,4 +88,52 @@ fn a_new_certificate_is_unknown_until_it_is_signed() {
     site.check_served("soft.test", &soft.serial());
     assert_eq!(site.monitor.entry("hard.test")["evidence"]["status"], "good");
     assert_eq!(["soft.test", "hard.test"].map(|n| site.liar.orders_for(n)), [0, 0]);
+}
+
+/// `protocol cfssl`: the main job, with the profile's key and with a wrong one.
+#[test]
+#[ignore = "needs nginx, the module and cfssl: scripts/test.sh"]
+fn certificates_come_from_its_json_api() {
+    let cfssl = Cfssl::start();
+    let (server, config) = (cfssl.serve(), Config::new());
+    let responder = Responder::start(Port::reserve(), cfssl.issuer().clone(), Source::Own);
+    let (tls, status) = (Port::reserve(), Port::reserve());
+    let key = config.dir().join("auth.key");
+    std::fs::write(&key, AUTH_KEY).expect("write");
+    std::fs::write(config.dir().join("wrong.key"), AUTH_KEY.replace('0', "1")).expect("write");
+    let ca = |name: &str, key: &str| {
+        format!(
+            "ssl_cert_autofetch_ca {name} {{
+                 protocol cfssl; url {}; profile web; auth_key_file {key}; ocsp_responder {};
+             }}",
+            server.url,
+            responder.url()
+        )
+    };
+    let body = format!(
+        "ssl_cert_autofetch_keystore {};
+         {EACH}
+         {} {}
+         server {{ listen {tls} ssl; server_name a.test; ssl_cert_autofetch good; return 200; }}
+         server {{ listen {tls} ssl; server_name b.test; ssl_cert_autofetch bad; return 200; }}
+         server {{ listen {}; {LOCATIONS} }}",
+        config.keystore().display(),
+        ca("good", "auth.key"),
+        ca("bad", "wrong.key"),
+        status.addr(),
+        tls = tls.addr(),
+    );
+    let monitor = Monitor::at(&status);
+    let nginx = config.http(body).start();
+    let old = monitor.wait_valid("a.test");
+    let client = Client::new(tls.number()).sni("a.test").trust(cfssl.root_pem());
+    assert_eq!(client.connect().expect("handshake").serial, old);
+    responder.set_status(&old, Status::Revoked { reason: Some(4), at: clock::now() });
+    let new = client.connect().expect("handshake").serial;
+    assert_ne!(new, old);
+    nginx.wait_log(&format!("replaced serial={old} by serial={new} from \"good\""), WITHIN);
+    let line =
+        nginx.wait_log("\"b.test\": ISSUE failed: \"bad\": authsign: HTTP status 400", WITHIN);
+    assert!(line.contains("invalid token") && line.contains("auth_key_file"), "{line}");
+    assert!(!nginx.error_log().contains(AUTH_KEY));
 }

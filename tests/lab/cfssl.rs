@@ -27,6 +27,16 @@ pub struct Cfssl {
     responder: Mutex<Option<Process>>,
 }
 
+/// `cfssl serve`.
+pub struct CfsslServer {
+    pub url: String,
+    _process: Process,
+    _port: Port,
+}
+
+/// Hexadecimal, as its configuration has it.
+pub const AUTH_KEY: &str = "0123456789abcdef0123456789abcdef";
+
 impl Cfssl {
     pub fn start() -> Cfssl {
         let dir = tempfile::Builder::new().prefix("lab-cfssl").tempdir().expect("directory");
@@ -96,6 +106,25 @@ impl Cfssl {
         });
     }
 
+    /// Its JSON API, for as long as the guard lives; the profile `web` asks for [`AUTH_KEY`].
+    pub fn serve(&self) -> CfsslServer {
+        let port = Port::reserve();
+        let number = port.to_string();
+        let keys = ["-ca", "ca.pem", "-ca-key", "ca.key", "-config", "config.json"];
+        let place = ["serve", "-address", "127.0.0.1", "-port", &number];
+        let serve = self.here(command(&[&place[..], &keys].concat()));
+        let process = Process::start(serve, &self.path("serve.log"));
+        let url = format!("http://{}", port.addr());
+        let http = Http::plain();
+        wait_until("cfssl serve", Duration::from_secs(20), || http.get(&url).is_ok());
+        CfsslServer { url, _process: process, _port: port }
+    }
+
+    /// The CA and its key, for a responder that speaks in its name.
+    pub fn issuer(&self) -> &Identity {
+        &self.ca
+    }
+
     /// What its responder said of itself.
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("ocspserve.log")).unwrap_or_default()
@@ -107,8 +136,9 @@ impl Cfssl {
             "default": {"expiry": "500h", "usages": server, "ocsp_url": self.ocsp_url()},
             "profiles": {
                 "ocsp": {"expiry": "500h", "usages": ["digital signature", "ocsp signing"]},
+                "web": {"expiry": "400h", "usages": server, "auth_key": "k1"},
             },
-        }})
+        }, "auth_keys": {"k1": {"type": "standard", "key": AUTH_KEY}}})
     }
 
     /// A new certificate and its key, also as files.

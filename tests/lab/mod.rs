@@ -43,7 +43,7 @@ pub mod wire;
 
 pub use answering::Source;
 pub use behaviour::{Behaviour, Delegate, Delivery, Methods, Nonce, ResultCode, Signer, Subject};
-pub use cfssl::Cfssl;
+pub use cfssl::{AUTH_KEY, Cfssl};
 pub use client::Client;
 pub use connection::{Connection, INTERNAL_ERROR, Refusal};
 pub use crl::{Crl, CrlServer, Serving};
