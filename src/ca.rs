@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::settings::Challenge;
+use crate::bundle::Bundle;
+use crate::settings::{Challenge, Secret};
 
 /// A certificate authority that issues for the names of an entry.
 pub trait Ca: Send + Sync {
@@ -21,8 +22,9 @@ pub trait Ca: Send + Sync {
     fn host(&self) -> &str;
 
     /// Goes on with `order` until it must wait or is done. The caller saves `order` after each
-    /// step and calls again: a crash costs no more than the step.
-    fn step(&self, order: &mut Order) -> Result<Progress, IssueError>;
+    /// step and calls again: a crash costs no more than the step. `current` is what the entry has
+    /// now, good or bad.
+    fn step(&self, order: &mut Order, current: Option<&Bundle>) -> Result<Progress, IssueError>;
 }
 
 /// One issuance in progress, as it lies in `pending/`.
@@ -32,6 +34,11 @@ pub struct Order {
     pub ca: String,
     /// The SANs asked for.
     pub names: Vec<String>,
+    /// Why: `missing`, `renewal`, `requested`, else as [`Replaced::reason`].
+    ///
+    /// [`Replaced::reason`]: crate::bundle::Replaced::reason
+    #[serde(default)]
+    pub reason: String,
     /// PKCS#10, DER.
     #[serde(with = "base64_der")]
     pub csr: Vec<u8>,
@@ -47,8 +54,22 @@ pub struct Order {
 pub enum Progress {
     /// Ask again after this long; the order is at the CA.
     Wait(Duration),
-    /// PEM chain as delivered, leaf first. Not checked yet.
-    Issued(Vec<u8>),
+    Issued(Issued),
+}
+
+/// What a CA delivered. Nothing of it is checked yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Issued {
+    /// PEM, leaf first.
+    pub chain: Vec<u8>,
+    /// PEM of a key that the CA made; None: it is the key of the CSR.
+    pub key: Option<Secret>,
+}
+
+impl From<Vec<u8>> for Issued {
+    fn from(chain: Vec<u8>) -> Issued {
+        Issued { chain, key: None }
+    }
 }
 
 /// Why a CA gave no certificate.

@@ -21,6 +21,7 @@ pub mod keystore;
 pub mod manual;
 pub mod openssl_ffi;
 pub mod policy;
+pub mod program;
 pub mod report;
 pub mod settings;
 pub mod staple;

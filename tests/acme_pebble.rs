@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use cert_autofetch::ca::acme::{AccountStore, AcmeCa, Change, StoredAccount};
 use cert_autofetch::ca::csr::{csr, new_key};
-use cert_autofetch::ca::{Ca, ChallengeAnswer, Challenges, IssueError, Order, Progress};
+use cert_autofetch::ca::{Ca, ChallengeAnswer, Challenges, IssueError, Issued, Order, Progress};
 use cert_autofetch::clock::SystemClock;
 use cert_autofetch::http::network::NetworkHttp;
 use cert_autofetch::settings::{AcmeSettings, Challenge, KeyType, Secret};
@@ -51,11 +51,11 @@ fn goes_on_after_a_crash_after_each_step() {
     let mut steps = 0;
     let chain = loop {
         // Each step in a new process, with what the last one saved.
-        let progress = world.ca().step(&mut order).unwrap();
+        let progress = world.ca().step(&mut order, None).unwrap();
         order = serde_json::from_str(&serde_json::to_string(&order).unwrap()).unwrap();
         steps += 1;
         match progress {
-            Progress::Issued(chain) => break chain,
+            Progress::Issued(Issued { chain, .. }) => break chain,
             Progress::Wait(wait) => std::thread::sleep(wait),
         }
     };
@@ -63,7 +63,9 @@ fn goes_on_after_a_crash_after_each_step() {
     assert!(X509::stack_from_pem(&chain).unwrap()[0].public_key().unwrap().public_eq(&key));
     assert!(world.challenges.now.lock().unwrap().is_empty());
     // The answer of the last step got lost: it can be asked for again.
-    assert!(matches!(world.ca().step(&mut order), Ok(Progress::Issued(again)) if again == chain));
+    assert!(
+        matches!(world.ca().step(&mut order, None), Ok(Progress::Issued(again)) if again.chain == chain)
+    );
 }
 
 #[test]
@@ -127,7 +129,7 @@ fn several_workers_make_one_account() {
 fn a_ca_that_forgot_everything() {
     let mut world = World::start();
     let (_, mut order) = world.order(KeyType::Ecdsa256, &["again.example"]);
-    assert_eq!(world.ca().step(&mut order).unwrap(), Progress::Wait(Duration::ZERO));
+    assert_eq!(world.ca().step(&mut order, None).unwrap(), Progress::Wait(Duration::ZERO));
     let account = world.accounts.stored().unwrap();
     world.restart();
     // Same place, same account key; the old order is nowhere.
@@ -147,7 +149,8 @@ fn a_ca_that_is_not_trusted() {
     let world = World::start();
     let stranger = Identity::new().root.to_pem().unwrap();
     let (_, mut order) = world.order(KeyType::Ecdsa256, &["a.example"]);
-    let error = world.ca_trusting(&stranger, world.settings("corp")).step(&mut order).unwrap_err();
+    let error =
+        world.ca_trusting(&stranger, world.settings("corp")).step(&mut order, None).unwrap_err();
     assert!(matches!(error, IssueError::Unreachable { .. }), "{error}");
     assert!(!error.order_is_dead());
 }
@@ -248,6 +251,7 @@ impl World {
                 ca: "corp".into(),
                 names,
                 csr,
+                reason: "missing".into(),
                 accepted: false,
                 state: serde_json::Value::Null,
             },
@@ -256,8 +260,10 @@ impl World {
 
     fn issue(&self, ca: &AcmeCa, order: &mut Order) -> Result<Vec<X509>, IssueError> {
         loop {
-            match ca.step(order)? {
-                Progress::Issued(chain) => return Ok(X509::stack_from_pem(&chain).unwrap()),
+            match ca.step(order, None)? {
+                Progress::Issued(Issued { chain, .. }) => {
+                    return Ok(X509::stack_from_pem(&chain).unwrap());
+                }
                 Progress::Wait(wait) => std::thread::sleep(wait),
             }
         }

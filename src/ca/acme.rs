@@ -19,6 +19,7 @@ pub use account::{AccountStore, Change, StoredAccount};
 use client::{Client, Failure, JSON, JSON_LIMIT, Post};
 use jws::Signed;
 
+use crate::bundle::Bundle;
 use crate::ca::{Ca, ChallengeAnswer, Challenges, IssueError, Order, Progress};
 use crate::clock::{Clock, Time};
 use crate::http::url::target;
@@ -106,7 +107,7 @@ impl Ca for AcmeCa {
         &self.host
     }
 
-    fn step(&self, order: &mut Order) -> Result<Progress, IssueError> {
+    fn step(&self, order: &mut Order, _: Option<&Bundle>) -> Result<Progress, IssueError> {
         let result = order::step(self, order);
         if result.is_err() {
             // The next attempt reads the directory and the stored account again: what was wrong

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::csr::to_pem;
 use super::{Ca, IssueError, Order, Progress};
+use crate::bundle::Bundle;
 use crate::clock::Clock;
 use crate::http::url::target;
 use crate::http::{Http, HttpError, Method, Request, Response};
@@ -116,7 +117,7 @@ impl Ca for CfsslCa {
         &self.host
     }
 
-    fn step(&self, order: &mut Order) -> Result<Progress, IssueError> {
+    fn step(&self, order: &mut Order, _: Option<&Bundle>) -> Result<Progress, IssueError> {
         let Some(leaf) = order.state["certificate"].as_str() else {
             order.state = json!({ "certificate": self.sign(order)? });
             order.accepted = true;
@@ -124,7 +125,7 @@ impl Ca for CfsslCa {
             return Ok(Progress::Wait(std::time::Duration::ZERO));
         };
         let chain = format!("{}\n{}\n", leaf.trim(), self.issuer()?.trim());
-        Ok(Progress::Issued(chain.into_bytes()))
+        Ok(Progress::Issued(chain.into_bytes().into()))
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::csr::{self, to_pem};
 use super::{Ca, IssueError, Order, Progress};
+use crate::bundle::Bundle;
 use crate::clock::Clock;
 use crate::http::url::target;
 use crate::http::{Http, HttpError, Method, Request, Response};
@@ -103,7 +104,7 @@ impl Ca for VaultCa {
         &self.host
     }
 
-    fn step(&self, order: &mut Order) -> Result<Progress, IssueError> {
+    fn step(&self, order: &mut Order, _: Option<&Bundle>) -> Result<Progress, IssueError> {
         let request = self.request(order)?;
         let response = self.http.send(&request).map_err(|e| match e {
             HttpError::Url(_) => IssueError::Configuration(format!("{WHAT}: {e}")),
@@ -114,7 +115,7 @@ impl Ca for VaultCa {
         }
         let answer: Answer = serde_json::from_slice(&response.body)
             .map_err(|e| IssueError::Protocol { what: WHAT, cause: e.to_string() })?;
-        Ok(Progress::Issued(answer.data.chain()))
+        Ok(Progress::Issued(answer.data.chain().into()))
     }
 }
 

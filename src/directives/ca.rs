@@ -21,6 +21,10 @@ enum Kind {
     Cfssl,
 }
 
+const ACME: &[Kind] = &[Kind::Acme];
+const VAULT: &[Kind] = &[Kind::Vault];
+const CFSSL: &[Kind] = &[Kind::Cfssl];
+
 const PROTOCOLS: Choices<Kind> =
     &[("acme", Kind::Acme), ("vault", Kind::Vault), ("cfssl", Kind::Cfssl)];
 
@@ -33,7 +37,7 @@ const NONCES: Choices<Nonce> =
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the block says so far. Values are good each for itself.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct RawCa {
     name: String,
     protocol: Option<Kind>,
@@ -66,29 +70,7 @@ impl RawCa {
                             first, and not \"off\"";
             return Err(invalid(name, "ssl_cert_autofetch_ca", accepted));
         }
-        Ok(RawCa {
-            name: name.to_owned(),
-            protocol: None,
-            url: None,
-            trusted_certificate: None,
-            account_key: None,
-            contact: Vec::new(),
-            accept_terms_of_service: None,
-            challenge: None,
-            role: None,
-            token_file: None,
-            namespace: None,
-            profile: None,
-            auth_key: None,
-            timeout: None,
-            issuer_certificate: None,
-            ocsp_responder: None,
-            ocsp_certificate: None,
-            ocsp_signer: None,
-            ocsp_nonce: None,
-            crl: None,
-            budget: None,
-        })
+        Ok(RawCa { name: name.to_owned(), ..RawCa::default() })
     }
 
     /// Takes one directive of the block. `read` reads the files that it names, relative paths
@@ -202,22 +184,22 @@ impl RawCa {
     fn check_protocol(&self) -> Result<(), String> {
         let kind = self.protocol.unwrap_or_default();
         let given = [
-            ("account_key", Kind::Acme, self.account_key.is_some()),
-            ("contact", Kind::Acme, !self.contact.is_empty()),
-            ("accept_terms_of_service", Kind::Acme, self.accept_terms_of_service.is_some()),
-            ("challenge", Kind::Acme, self.challenge.is_some()),
-            ("role", Kind::Vault, self.role.is_some()),
-            ("token_file", Kind::Vault, self.token_file.is_some()),
-            ("namespace", Kind::Vault, self.namespace.is_some()),
-            ("profile", Kind::Cfssl, self.profile.is_some()),
-            ("auth_key_file", Kind::Cfssl, self.auth_key.is_some()),
+            ("account_key", ACME, self.account_key.is_some()),
+            ("contact", ACME, !self.contact.is_empty()),
+            ("accept_terms_of_service", ACME, self.accept_terms_of_service.is_some()),
+            ("challenge", ACME, self.challenge.is_some()),
+            ("role", VAULT, self.role.is_some()),
+            ("token_file", VAULT, self.token_file.is_some()),
+            ("namespace", VAULT, self.namespace.is_some()),
+            ("profile", CFSSL, self.profile.is_some()),
+            ("auth_key_file", CFSSL, self.auth_key.is_some()),
         ];
-        match given.iter().find(|(_, of, is_given)| *is_given && *of != kind) {
+        match given.iter().find(|(_, of, is_given)| *is_given && !of.contains(&kind)) {
             Some((directive, of, _)) => Err(format!(
-                "\"{directive}\" in ssl_cert_autofetch_ca \"{}\" is of protocol \"{}\", but its \
+                "\"{directive}\" in ssl_cert_autofetch_ca \"{}\" is of protocol {}, but its \
                  protocol is \"{}\"",
                 self.name,
-                word(PROTOCOLS, of),
+                list(of.iter().map(|kind| word(PROTOCOLS, kind))),
                 word(PROTOCOLS, &kind)
             )),
             None => Ok(()),

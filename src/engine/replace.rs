@@ -12,7 +12,7 @@ use super::job::{End, Next};
 use super::prove::Proof;
 use super::schedule::Why;
 use crate::ca::csr::{csr, new_key};
-use crate::ca::{IssueError, Order, Progress};
+use crate::ca::{IssueError, Issued, Order, Progress};
 use crate::clock::Time;
 use crate::keystore::{KeystoreError, Pending, Replacing};
 use crate::report::What;
@@ -124,9 +124,13 @@ impl ReplaceJob {
             Ok(pending) => pending,
             Err(cause) => return self.stuck(desk, attempt, cause),
         };
-        let progress = desk.ports.cas[attempt.ca].step(&mut pending.order);
-        if let Ok(Progress::Issued(chain)) = &progress {
+        let progress = {
+            let current = desk.entry(self.entry).bundle.clone().ok();
+            desk.ports.cas[attempt.ca].step(&mut pending.order, current.as_deref())
+        };
+        if let Ok(Progress::Issued(Issued { chain, key })) = &progress {
             pending.chain = Some(chain.clone());
+            key.iter().for_each(|key| pending.key_pem = key.clone());
             pending.order.accepted = true;
             note_issuance(desk, &attempt, &mut pending);
         }
@@ -247,7 +251,8 @@ impl ReplaceJob {
         let (csr, key_pem) = make().map_err(|e| format!("key: {e}"))?;
         let ca = desk.plan.cas[attempt.ca].name.clone();
         let names = settings.names.clone();
-        let order = Order { ca, names, csr, accepted: false, state: Default::default() };
+        let reason = attempt.why.word().into();
+        let order = Order { ca, names, reason, csr, accepted: false, state: Default::default() };
         let replaces = attempt.why.reason().map(|reason| Replacing {
             serial: attempt.old.clone(),
             reason: reason.into(),

@@ -45,6 +45,15 @@ impl Why {
         }
     }
 
+    /// As a CA's program is told it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Why::Renewal => "renewal",
+            Why::Unwanted => "requested",
+            why => why.reason().unwrap_or("missing"),
+        }
+    }
+
     /// As the status names it; None: it was replaced in time.
     pub fn reason(&self) -> Option<&'static str> {
         match self {

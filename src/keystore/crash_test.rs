@@ -91,6 +91,7 @@ fn child() {
                 ca: "corp".into(),
                 names: vec![ENTRY.into()],
                 csr: Vec::new(),
+                reason: "missing".into(),
                 accepted: false,
                 state: id.clone().into(),
             },

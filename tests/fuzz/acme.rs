@@ -31,19 +31,20 @@ pub fn run(data: &[u8]) {
         ca: "corp".into(),
         names: vec!["shop.example".into(), "www.shop.example".into()],
         csr: vec![0x30, 0x00],
+        reason: "missing".into(),
         accepted: false,
         state: serde_json::Value::Null,
     };
     for step in 0.. {
         assert!(step < 1000, "an order without end");
-        let progress = ca.step(&mut order);
+        let progress = ca.step(&mut order, None);
         no_error_is_left();
         // It goes through a file between two steps.
         let json = serde_json::to_vec(&order).unwrap();
         order = serde_json::from_slice(&json).unwrap();
         match progress {
             Ok(Progress::Wait(time)) => server.advance(time),
-            Ok(Progress::Issued(chain)) => return must_be_certificates(&chain),
+            Ok(Progress::Issued(issued)) => return must_be_certificates(&issued.chain),
             Err(error) => return must_be_a_line(&error),
         }
     }

@@ -198,7 +198,7 @@ impl Bench {
         exchanges: [Exchange; N],
     ) -> Result<Progress, IssueError> {
         self.expect(exchanges);
-        let result = ca.step(order);
+        let result = ca.step(order, None);
         let left = self.script.lock().unwrap().len();
         assert_eq!(left, 0, "requests left, {result:?}");
         result
@@ -310,6 +310,7 @@ fn now() -> Time {
 
 fn order() -> Order {
     Order {
+        reason: "missing".into(),
         accepted: false,
         ca: "corp".into(),
         names: vec!["a.example".into()],

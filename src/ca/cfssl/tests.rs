@@ -36,7 +36,14 @@ fn scene(key: Option<&[u8]>, answers: &[(u16, Value)]) -> (CfsslCa, Arc<Server>,
     };
     let names: Vec<String> = ["a.example", "b.example"].map(String::from).into();
     let csr = csr(&new_key(KeyType::Ecdsa256).unwrap(), &names, false).unwrap();
-    let order = Order { ca: "corp".into(), names, csr, accepted: false, state: Value::Null };
+    let order = Order {
+        ca: "corp".into(),
+        names,
+        reason: "missing".into(),
+        csr,
+        accepted: false,
+        state: Value::Null,
+    };
     (CfsslCa::new(settings, server.clone(), Arc::new(FakeClock::at(NOW))), server, order)
 }
 
@@ -55,9 +62,9 @@ fn bad(status: u16, message: &str) -> (u16, Value) {
 #[test]
 fn the_leaf_and_then_its_issuer() {
     let (ca, server, mut order) = scene(None, &[good("LEAF\n"), good("CA")]);
-    assert_eq!(ca.step(&mut order).unwrap(), Progress::Wait(Duration::ZERO));
+    assert_eq!(ca.step(&mut order, None).unwrap(), Progress::Wait(Duration::ZERO));
     assert!(order.accepted, "it counts from here on");
-    assert_eq!(ca.step(&mut order).unwrap(), Progress::Issued(b"LEAF\nCA\n".to_vec()));
+    assert_eq!(ca.step(&mut order, None).unwrap(), Progress::Issued(b"LEAF\nCA\n".to_vec().into()));
     let sent = server.sent.lock().unwrap();
     let urls: Vec<&str> = sent.iter().map(|r| r.url.as_str()).collect();
     let base = "https://cfssl.example:8888/api/v1/cfssl";
@@ -71,10 +78,10 @@ fn the_leaf_and_then_its_issuer() {
 #[test]
 fn what_was_issued_is_not_asked_for_twice() {
     let (ca, server, mut order) = scene(None, &[good("LEAF"), bad(503, "busy"), good("CA")]);
-    ca.step(&mut order).unwrap();
-    let error = ca.step(&mut order).unwrap_err();
+    ca.step(&mut order, None).unwrap();
+    let error = ca.step(&mut order, None).unwrap_err();
     assert!(matches!(error, IssueError::Busy { .. }) && !error.order_is_dead(), "{error:?}");
-    assert_eq!(ca.step(&mut order).unwrap(), Progress::Issued(b"LEAF\nCA\n".to_vec()));
+    assert_eq!(ca.step(&mut order, None).unwrap(), Progress::Issued(b"LEAF\nCA\n".to_vec().into()));
     assert!(server.sent.lock().unwrap().iter().skip(1).all(|r| r.url.ends_with("/info")));
 }
 
@@ -85,7 +92,7 @@ fn signed_by_the_profiles_key() {
     assert_eq!(mac[..4], [0x5b, 0xdc, 0xc1, 0x46]);
 
     let (ca, server, mut order) = scene(Some(b"Jefe"), &[good("LEAF")]);
-    ca.step(&mut order).unwrap();
+    ca.step(&mut order, None).unwrap();
     let sent = server.sent.lock().unwrap().pop().unwrap();
     assert!(sent.url.ends_with("/authsign"));
     let body: Value = serde_json::from_slice(&sent.body).unwrap();
@@ -111,11 +118,11 @@ fn refusals() {
         ((200, json!({ "success": true, "result": {} })), "Protocol", "no certificate"),
     ] {
         let (ca, _, mut order) = scene(None, std::slice::from_ref(&answer));
-        let error = ca.step(&mut order).unwrap_err();
+        let error = ca.step(&mut order, None).unwrap_err();
         assert!(format!("{error:?}").starts_with(kind), "{answer:?} {error:?}");
         assert!(error.to_string().contains(line), "{error}");
         assert!(!order.accepted);
     }
     let (ca, _, mut order) = scene(None, &[]);
-    assert!(matches!(ca.step(&mut order).unwrap_err(), IssueError::Unreachable { .. }));
+    assert!(matches!(ca.step(&mut order, None).unwrap_err(), IssueError::Unreachable { .. }));
 }

@@ -46,9 +46,15 @@ impl Scene {
         let names: Vec<String> = ["a.example", "b.example"].map(String::from).into();
         let key = new_key(KeyType::Ecdsa256).unwrap();
         let csr = csr(&key, &names, must_staple).unwrap();
-        let mut order =
-            Order { ca: "bao".into(), names, csr, accepted: false, state: Default::default() };
-        VaultCa::new(settings, self.server.clone(), clock).step(&mut order)
+        let mut order = Order {
+            ca: "bao".into(),
+            names,
+            reason: "missing".into(),
+            csr,
+            accepted: false,
+            state: Default::default(),
+        };
+        VaultCa::new(settings, self.server.clone(), clock).step(&mut order, None)
     }
 
     fn sent(&self) -> Request {
@@ -64,7 +70,7 @@ fn certificate() -> serde_json::Value {
 fn one_exchange() {
     let scene = scene(200, certificate());
     let progress = scene.step(false).unwrap();
-    assert_eq!(progress, Progress::Issued(b"LEAF\nINT\nROOT\n".to_vec()));
+    assert_eq!(progress, Progress::Issued(b"LEAF\nINT\nROOT\n".to_vec().into()));
     let sent = scene.sent();
     assert_eq!(sent.url, "https://bao.example/v1/pki/sign/server");
     assert!(sent.headers.contains(&("x-vault-token", "s.abc".into())), "{:?}", sent.headers);
@@ -89,7 +95,7 @@ fn what_a_request_may_want() {
 
     let no_chain = json!({"data": {"certificate": "LEAF", "issuing_ca": "INT"}});
     let progress = scene(200, no_chain).step(false).unwrap();
-    assert_eq!(progress, Progress::Issued(b"LEAF\nINT\n".to_vec()));
+    assert_eq!(progress, Progress::Issued(b"LEAF\nINT\n".to_vec().into()));
 }
 
 #[test]

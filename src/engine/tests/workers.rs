@@ -370,6 +370,7 @@ fn a_stored_certificate_that_is_left_in_pending_is_not_taken_up() {
         ca: "one".into(),
         names: world.settings.names.clone(),
         csr: vec![],
+        reason: "missing".into(),
         accepted: true,
         state: serde_json::Value::Null,
     };

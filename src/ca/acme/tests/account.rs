@@ -55,7 +55,7 @@ fn accounts_that_the_administrator_must_mend() {
     ] {
         let bench = Bench::new();
         bench.expect(requests);
-        let result = bench.ca_at(settings, now()).step(&mut order());
+        let result = bench.ca_at(settings, now()).step(&mut order(), None);
         let Err(IssueError::Configuration(line)) = result else { panic!("{result:?}") };
         assert!(line.contains(expected), "{line}");
         assert!(!line.contains('\n'), "{line}");

@@ -27,7 +27,7 @@ fn the_whole_way() {
     assert_eq!(bench.step(&ca, &mut order, processing).unwrap(), wait(500));
     let requests = [look("/order/1", order_object("valid")), certificate()];
     let issued = bench.step(&ca, &mut order, requests).unwrap();
-    assert_eq!(issued, Progress::Issued(CHAIN.into()));
+    assert_eq!(issued, Progress::Issued(Vec::from(CHAIN).into()));
     let log = bench.log();
     let place = |what: &str| log.iter().position(|l| l == what).unwrap();
     assert!(place("publish a.example") < place("Post /chall/1"), "{log:?}");
@@ -73,7 +73,7 @@ fn resumed_by_another_process_from_what_the_ca_says() {
     let ready = || look("/order/1", order_object("ready"));
     let finalize = |status| post("/finalize/1", 200, order_object(status));
     let fetch = || [look("/order/1", order_object("valid")), certificate()];
-    let issued = || Ok(Progress::Issued(CHAIN.into()));
+    let issued = || Ok(Progress::Issued(Vec::from(CHAIN).into()));
     let mut invalid = order_object("invalid");
     invalid["error"] = json!({"type": "urn:ietf:params:acme:error:badCSR", "detail": "weak"});
     let failed = json!({"status": "invalid", "error": {"detail": "not found"}});
@@ -200,7 +200,10 @@ fn a_new_order_may_be_ready_at_once() {
     bench.step(&ca, &mut order, [directory(json!({})), nonce(), new]).unwrap();
     let finalize = post("/finalize/1", 200, order_object("valid"));
     let requests = [look("/order/1", order_object("ready")), finalize, certificate()];
-    assert_eq!(bench.step(&ca, &mut order, requests).unwrap(), Progress::Issued(CHAIN.into()));
+    assert_eq!(
+        bench.step(&ca, &mut order, requests).unwrap(),
+        Progress::Issued(Vec::from(CHAIN).into())
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A CA that issues, or does what the test wants instead.
 
 use super::*;
+use crate::bundle::Bundle;
 
 /// What a CA does next; when nothing is left to do it takes orders and issues in the next step.
 pub enum Do {
@@ -97,7 +98,7 @@ impl Ca for FakeCa {
         &self.name
     }
 
-    fn step(&self, order: &mut Order) -> Result<Progress, IssueError> {
+    fn step(&self, order: &mut Order, _: Option<&Bundle>) -> Result<Progress, IssueError> {
         let request = X509Req::from_der(&order.csr).unwrap();
         let public = request.public_key().unwrap();
         assert_eq!(order.ca, self.name);
@@ -123,13 +124,13 @@ impl Ca for FakeCa {
                 Progress::Wait(time)
             }
             Some(Do::IssueFor(begin, end)) => {
-                Progress::Issued(self.issue(&request, &names, (begin, end)))
+                Progress::Issued(self.issue(&request, &names, (begin, end)).into())
             }
             Some(Do::IssueFrom(begin, end)) => {
-                Progress::Issued(self.issue(&request, &names, (now + begin, now + end)))
+                Progress::Issued(self.issue(&request, &names, (now + begin, now + end)).into())
             }
             Some(Do::IssueWrong) => {
-                Progress::Issued(self.issue(&request, &["wrong.example"], life))
+                Progress::Issued(self.issue(&request, &["wrong.example"], life).into())
             }
             Some(Do::Lose) => {
                 self.issued.fetch_add(1, SeqCst);
@@ -140,7 +141,7 @@ impl Ca for FakeCa {
                 order.state["polled"] = json!(true);
                 Progress::Wait(s(1))
             }
-            None => Progress::Issued(self.issue(&request, &names, life)),
+            None => Progress::Issued(self.issue(&request, &names, life).into()),
         })
     }
 }
