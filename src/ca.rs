@@ -3,11 +3,14 @@
 pub mod acme;
 pub mod cfssl;
 pub mod csr;
+pub mod renewal;
 pub mod vault;
 
 use std::fmt;
 use std::time::Duration;
 
+use openssl::x509::X509Ref;
+use renewal::RenewalInfo;
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::Bundle;
@@ -25,6 +28,16 @@ pub trait Ca: Send + Sync {
     /// step and calls again: a crash costs no more than the step. `current` is what the entry has
     /// now, good or bad.
     fn step(&self, order: &mut Order, current: Option<&Bundle>) -> Result<Progress, IssueError>;
+
+    /// Whether [`Ca::renewal_info`] may have something to tell.
+    fn offers_renewal_info(&self) -> bool {
+        false
+    }
+
+    /// When the CA wants a certificate that it issued renewed (RFC 9773); None: it does not say.
+    fn renewal_info(&self, _certificate: &X509Ref) -> Result<Option<RenewalInfo>, IssueError> {
+        Ok(None)
+    }
 }
 
 /// One issuance in progress, as it lies in `pending/`.
@@ -54,6 +67,8 @@ pub struct Order {
 pub enum Progress {
     /// Ask again after this long; the order is at the CA.
     Wait(Duration),
+    /// Somebody may have replaced the certificate already: look before the next step.
+    LookAgain,
     Issued(Issued),
 }
 

@@ -146,7 +146,8 @@ pub static DIRECTIVES: &[Directive] = &[
         max: 1,
         syntax: "TIME | N%",
         default: "33%",
-        meaning: "renew this long before notAfter; per cent are of the certificate's life",
+        meaning: "renew this long before notAfter; per cent are of the certificate's life; where \
+                  an ACME CA suggests a time (ARI), that goes first",
         block: false,
     },
     Directive {

@@ -23,6 +23,7 @@ mod outcome;
 mod pool;
 mod ports;
 mod prove;
+mod renewal;
 mod replace;
 mod round;
 mod schedule;

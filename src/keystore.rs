@@ -26,6 +26,7 @@ mod lock;
 mod paths;
 mod pending;
 mod presence;
+mod renewal;
 #[cfg(test)]
 mod testing;
 mod version;

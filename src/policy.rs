@@ -18,6 +18,8 @@ pub struct Standing<'a> {
     pub links: &'a [Link],
     /// Until when there is a staple to send; None: there is none.
     pub stapled_until: Option<Time>,
+    /// When the CA wants the certificate replaced; None: it does not say.
+    pub suggested_at: Option<Time>,
     /// When the certificate came into the keystore, where that is known.
     pub stored_at: Option<Time>,
     /// After a failed check: until then it is not tried again.

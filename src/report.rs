@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::ca::renewal::Window;
 use crate::evidence::Reason;
 use crate::facts::Serial;
 
@@ -54,6 +55,13 @@ pub enum What {
     NoIssuer {
         serial: Serial,
     },
+    /// The CA wants the certificate replaced within this window (RFC 9773).
+    RenewalSuggested {
+        serial: Serial,
+        ca: String,
+        window: Window,
+        explanation: Option<String>,
+    },
     /// The CA left the TLS feature out that was asked for.
     NoMustStaple {
         serial: Serial,
@@ -77,6 +85,7 @@ impl Event {
             What::Replaced { .. }
             | What::Issued { .. }
             | What::Served { .. }
+            | What::RenewalSuggested { .. }
             | What::NoMustStaple { .. } => Level::Notice,
             What::NoSource { .. } | What::NoIssuer { .. } => Level::Info,
         }
@@ -122,6 +131,11 @@ impl fmt::Display for Event {
                     f,
                     "certificate serial={serial} names no OCSP responder and no CRL, it is not checked"
                 )
+            }
+            What::RenewalSuggested { serial, ca, window, explanation } => {
+                let Window { start, end } = window;
+                write!(f, "\"{ca}\" wants serial={serial} replaced between {start} and {end}")?;
+                explanation.iter().try_for_each(|url| write!(f, ", see {}", printable(url)))
             }
             What::NoMustStaple { serial, ca } => write!(
                 f,

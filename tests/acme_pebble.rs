@@ -56,6 +56,7 @@ fn goes_on_after_a_crash_after_each_step() {
         steps += 1;
         match progress {
             Progress::Issued(Issued { chain, .. }) => break chain,
+            Progress::LookAgain => {}
             Progress::Wait(wait) => std::thread::sleep(wait),
         }
     };
@@ -264,6 +265,7 @@ impl World {
                 Progress::Issued(Issued { chain, .. }) => {
                     return Ok(X509::stack_from_pem(&chain).unwrap());
                 }
+                Progress::LookAgain => {}
                 Progress::Wait(wait) => std::thread::sleep(wait),
             }
         }

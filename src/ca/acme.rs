@@ -10,6 +10,7 @@ mod client;
 mod jws;
 mod order;
 mod problem;
+mod renewal;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -18,8 +19,10 @@ use account::{Account, Accounts};
 pub use account::{AccountStore, Change, StoredAccount};
 use client::{Client, Failure, JSON, JSON_LIMIT, Post};
 use jws::Signed;
+use openssl::x509::X509Ref;
 
 use crate::bundle::Bundle;
+use crate::ca::renewal::RenewalInfo;
 use crate::ca::{Ca, ChallengeAnswer, Challenges, IssueError, Order, Progress};
 use crate::clock::{Clock, Time};
 use crate::http::url::target;
@@ -107,8 +110,8 @@ impl Ca for AcmeCa {
         &self.host
     }
 
-    fn step(&self, order: &mut Order, _: Option<&Bundle>) -> Result<Progress, IssueError> {
-        let result = order::step(self, order);
+    fn step(&self, order: &mut Order, current: Option<&Bundle>) -> Result<Progress, IssueError> {
+        let result = order::step(self, order, current);
         if result.is_err() {
             // The next attempt reads the directory and the stored account again: what was wrong
             // may have been mended there.
@@ -116,6 +119,14 @@ impl Ca for AcmeCa {
             self.accounts.forget();
         }
         result
+    }
+
+    fn offers_renewal_info(&self) -> bool {
+        true
+    }
+
+    fn renewal_info(&self, certificate: &X509Ref) -> Result<Option<RenewalInfo>, IssueError> {
+        renewal::ask(&self.client, certificate)
     }
 }
 

@@ -136,13 +136,14 @@ pub fn may_ask(
         return Ok(());
     }
     let ca = &desk.plan.cas[attempt.ca];
-    // What lacks names may be due by time as well.
-    let renewal = entry.renewal_at().filter(|_| attempt.why == Why::Names);
+    // What lacks names, or is only suggested, may be due by time as well.
+    let may_wait = matches!(attempt.why, Why::Names | Why::Suggested);
+    let renewal = entry.renewal_at().filter(|_| may_wait);
     let why = if renewal.is_some_and(|at| at <= now) { &Why::Renewal } else { &attempt.why };
     match budget::allowed_at(&desk.keystore, &entry.settings.name, ca, why, now) {
         Ok(at) if at <= now => Ok(()),
         Ok(at) => {
-            let half = if attempt.why == Why::Names { "half the " } else { "" };
+            let half = if may_wait { "half the " } else { "" };
             let (count, window) = (ca.budget.count, ca.budget.window.as_secs());
             let cause = format!("{half}budget of {count} in {window} s is used up");
             Err((cause, Some(renewal.map_or(at, |renewal| at.min(renewal)))))

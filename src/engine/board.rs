@@ -12,6 +12,7 @@ use crate::clock::Time;
 pub enum Lane {
     Check,
     Crl,
+    Renewal,
     Replace,
 }
 

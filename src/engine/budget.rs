@@ -2,8 +2,8 @@
 //! ledger so that neither restarts nor other hosts widen it. What is due by time is never refused,
 //! but after as many issuances of which nothing could be served the next one, which may well be
 //! like them, waits an hour: a mistake that was mended must not cost a week.
-//! Names that are lacking get half of it: two hosts with different names on one keystore must
-//! leave something for a revocation.
+//! Names that are lacking, and what a CA only suggests, get half of it: two hosts with different
+//! names on one keystore must leave something for a revocation.
 
 use std::time::Duration;
 
@@ -23,7 +23,9 @@ pub fn allowed_at(
 ) -> Result<Time, KeystoreError> {
     let (count, window) = (ca.budget.count as usize, ca.budget.window);
     let (count, wasted) = match why {
-        Why::Names | Why::Bad(Badness::Names) => ((count / 2).max(1).min(count), false),
+        Why::Names | Why::Suggested | Why::Bad(Badness::Names) => {
+            ((count / 2).max(1).min(count), false)
+        }
         why if why.is_budgeted() => (count, false),
         _ => (count.max(1), true),
     };

@@ -11,6 +11,7 @@ use super::entry::Entry;
 use super::host::{Count, Host, News, Plan, Update};
 use super::job::{End, Job, Next};
 use super::ports::Ports;
+use super::renewal::issuing_ca;
 use super::schedule::Why;
 use super::subject::Trust;
 use crate::clock::{SKEW, Time};
@@ -46,6 +47,12 @@ impl Desk {
 
     pub fn now(&self) -> Time {
         self.ports.clock.now()
+    }
+
+    /// When the CA is to be asked when it wants the certificate renewed; None: it is not.
+    pub fn renewal_info_at(&self, entry: &Entry) -> Option<Time> {
+        issuing_ca(self, entry)?;
+        entry.renewal_info_at(self.now())
     }
 
     pub fn entry(&self, index: usize) -> MutexGuard<'_, Entry> {
@@ -158,9 +165,12 @@ impl Desk {
                 entry.unwanted = None; // the wish is granted, also for what may be broken later
             }
         }
-        let stapled = entry.staple.clone();
+        let (stapled, renewal) = (entry.staple.clone(), entry.renewal.clone());
         if let Ok(Some(der)) = self.keystore.ocsp_answer(&name) {
             self.note_staple(entry, &der);
+        }
+        if let Ok(renewal) = self.keystore.renewal(&name) {
+            entry.take_renewal(renewal);
         }
         for (_, der) in entry.unsaved.clone() {
             der.iter().for_each(|der| self.note_staple(entry, der));
@@ -170,6 +180,7 @@ impl Desk {
             || replaced
             || entry.evidence != evidence
             || entry.staple != stapled
+            || entry.renewal != renewal
             || entry.news != news;
         entry.news = news;
         let now = self.now();
@@ -348,6 +359,8 @@ impl Desk {
             }
             // Who waits for it is a check, which looks by itself.
             (Lane::Crl, _) => false,
+            // Nobody waits for it.
+            (Lane::Renewal, _) => false,
             (Lane::Check, End::HandOver) => {
                 let begun = board.begin((index, Lane::Replace), Job::replace(index, now), None);
                 // Closed: nothing goes on, and nobody is left who waits.

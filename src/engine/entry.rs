@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::backoff::share_of;
 use super::host::{News, View};
 use super::schedule::{self, Why};
 use super::subject::Subject;
 use crate::bundle::{Bundle, Defect};
+use crate::ca::renewal::Renewal;
 use crate::clock::Time;
 use crate::evidence::Evidence;
 use crate::facts::{Fingerprint, Serial};
@@ -31,6 +33,8 @@ pub struct Entry {
     pub subjects: Vec<Arc<Subject>>,
     /// The newest good answer about some certificate of this entry, as it can be stapled.
     pub staple: Option<Arc<Staple>>,
+    /// What the CA says about renewal, of some certificate of this entry.
+    pub renewal: Option<Renewal>,
     pub news: News,
     /// Until when each CA wants to be left alone (Retry-After), by its place in the plan.
     pub rests: Vec<(usize, Time)>,
@@ -56,6 +60,7 @@ impl Entry {
             unsaved: Vec::new(),
             subjects: Vec::new(),
             staple: None,
+            renewal: None,
             news: News::default(),
             rests: Vec::new(),
             heard_of: None,
@@ -73,6 +78,7 @@ impl Entry {
             bundle: self.bundle.clone(),
             links: self.links(),
             staple: self.own_staple(),
+            suggested_at: self.suggested_at(),
             news: self.news.clone(),
             last_revoked: self.last_revoked(),
         }
@@ -85,6 +91,7 @@ impl Entry {
             certificate: self.bundle.as_ref().map(|b| &b.facts),
             links: &links,
             stapled_until: self.own_staple().map(|staple| staple.until()),
+            suggested_at: self.suggested_at(),
             stored_at: self.bundle.as_ref().ok().and_then(|b| b.meta.stored_at),
             next_check: self.news.next_check,
             next_ocsp: self.news.next_ocsp,
@@ -115,10 +122,37 @@ impl Entry {
         schedule::rests_until(&self.why_replace(now)?, now, meta)
     }
 
-    /// When the certificate is due by time.
+    /// When the certificate is due by its age, whatever the CA says.
     pub fn renewal_at(&self) -> Option<Time> {
         let bundle = self.bundle.as_ref().ok()?;
         Some(schedule::renewal_at(&bundle.facts, bundle.meta.stored_at, &self.settings))
+    }
+
+    /// When the CA wants the certificate replaced, if it says so.
+    fn suggested_at(&self) -> Option<Time> {
+        let (window, certificate) = (self.own_renewal()?.window?, self.fingerprint()?);
+        Some(window.moment(share_of(&certificate.0, 0)))
+    }
+
+    /// When the CA is to be asked about that; None: there is nothing to ask about.
+    pub fn renewal_info_at(&self, now: Time) -> Option<Time> {
+        let bundle = self.bundle.as_ref().ok()?;
+        // RFC 9773, 4.3.3: not about an expired one. What is bad is replaced anyway.
+        let is_over = bundle.facts.not_after <= now || self.is_bad(now);
+        (!is_over).then(|| self.own_renewal().map_or(now, |renewal| renewal.ask_at(now)))
+    }
+
+    /// Takes in what the keystore has; what could not be stored there still stands.
+    pub fn take_renewal(&mut self, stored: Option<Renewal>) {
+        let own = self.own_renewal().map(|own| own.asked_at);
+        let is_older = own.is_some_and(|own| stored.as_ref().is_none_or(|s| s.asked_at < own));
+        if !is_older {
+            self.renewal = stored;
+        }
+    }
+
+    fn own_renewal(&self) -> Option<&Renewal> {
+        self.renewal.as_ref().filter(|r| Some(&r.certificate) == self.fingerprint())
     }
 
     /// When responders are to be asked though no handshake waits.

@@ -125,6 +125,8 @@ pub struct View {
     pub links: Vec<Link>,
     /// About this bundle's leaf; it may have run out since.
     pub staple: Option<Arc<Staple>>,
+    /// When the CA wants the certificate replaced; None: it does not say.
+    pub suggested_at: Option<Time>,
     pub news: News,
     /// Serial of the last certificate of this entry that was revoked: names the session context.
     pub last_revoked: Option<Serial>,
@@ -136,6 +138,7 @@ impl View {
             certificate: self.bundle.as_ref().map(|b| &b.facts),
             links: &self.links,
             stapled_until: self.staple.as_ref().map(|staple| staple.until()),
+            suggested_at: self.suggested_at,
             stored_at: self.bundle.as_ref().ok().and_then(|b| b.meta.stored_at),
             next_check: self.news.next_check,
             next_ocsp: self.news.next_ocsp,

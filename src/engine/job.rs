@@ -11,12 +11,14 @@ use super::desk::Desk;
 use super::host::Host;
 use super::outcome;
 use super::ports::NoAnswer;
+use super::renewal::RenewalJob;
 use super::replace::{self, ReplaceJob};
 use crate::clock::Time;
 
 pub enum Job {
     Check(Box<CheckJob>),
     Crl(Box<CrlJob>),
+    Renewal(Box<RenewalJob>),
     Replace(Box<ReplaceJob>),
 }
 
@@ -45,6 +47,7 @@ impl Job {
         match lane {
             Lane::Check => Job::check(index, now),
             Lane::Crl => Job::crl(index, None),
+            Lane::Renewal => Job::Renewal(Box::new(RenewalJob::new(index))),
             Lane::Replace => Job::replace(index, now),
         }
     }
@@ -72,6 +75,10 @@ impl Job {
                 let next = job.step(desk);
                 (Job::Crl(job), next)
             }
+            Job::Renewal(mut job) => {
+                let next = job.step(desk);
+                (Job::Renewal(job), next)
+            }
             Job::Replace(mut job) => {
                 let next = job.step(desk);
                 (Job::Replace(job), next)
@@ -91,6 +98,8 @@ impl Job {
             Lane::Crl => {
                 crl::fail(desk, &mut entry, &NoAnswer { cause: cause.into(), retry_after: None });
             }
+            // Asked again by the next watch: nothing was noted.
+            Lane::Renewal => {}
             Lane::Replace => {
                 replace::give_up(desk, &mut entry, cause);
             }
@@ -102,6 +111,7 @@ impl Job {
         match self {
             Job::Check(job) => job.host(),
             Job::Crl(job) => job.host(),
+            Job::Renewal(job) => job.host(desk),
             Job::Replace(job) => job.host(desk),
         }
     }

@@ -151,9 +151,23 @@ impl ReplaceJob {
         attempt.pending = (!is_dead).then_some(pending);
         match progress {
             Ok(Progress::Wait(time)) => self.wait(desk, attempt, time),
+            Ok(Progress::LookAgain) => self.look_again(desk, attempt),
             Ok(Progress::Issued(_)) => self.check_chain(desk, attempt),
             Err(error) => self.refused(desk, attempt, &error),
         }
+    }
+
+    /// Another host may have been faster: what it has stored counts.
+    fn look_again(&mut self, desk: &Desk, attempt: Box<Attempt>) -> Next {
+        let mut entry = desk.entry(self.entry);
+        let read = desk.reload(&mut entry);
+        if read.is_ok() && entry.why_replace(desk.now()).is_none() {
+            let _ = desk.keystore.clear_pending(&attempt.lock); // the next attempt sees it useless
+            return Next::Done(End::Idle { since: None });
+        }
+        drop(entry);
+        self.state = State::Order(attempt);
+        Next::Run
     }
 
     /// The order is at the CA. For a short while the lock is kept.

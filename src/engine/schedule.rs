@@ -21,6 +21,8 @@ pub enum Why {
     Names,
     /// It may be served, but not much longer.
     Renewal,
+    /// It may be served, and is young, but the CA wants it replaced (RFC 9773).
+    Suggested,
     /// A person asked for another one.
     Unwanted,
 }
@@ -30,7 +32,7 @@ impl Why {
     pub fn is_budgeted(&self) -> bool {
         match self {
             Why::Renewal | Why::Unwanted | Why::Bad(Badness::Missing | Badness::Expired) => false,
-            Why::Names | Why::Bad(_) => true,
+            Why::Names | Why::Suggested | Why::Bad(_) => true,
         }
     }
 
@@ -41,14 +43,14 @@ impl Why {
     pub fn badness(&self) -> Option<&Badness> {
         match self {
             Why::Bad(badness) => Some(badness),
-            Why::Names | Why::Renewal | Why::Unwanted => None,
+            Why::Names | Why::Renewal | Why::Suggested | Why::Unwanted => None,
         }
     }
 
     /// As a CA's program is told it.
     pub fn word(&self) -> &'static str {
         match self {
-            Why::Renewal => "renewal",
+            Why::Renewal | Why::Suggested => "renewal",
             Why::Unwanted => "requested",
             why => why.reason().unwrap_or("missing"),
         }
@@ -57,7 +59,7 @@ impl Why {
     /// As the status names it; None: it was replaced in time.
     pub fn reason(&self) -> Option<&'static str> {
         match self {
-            Why::Bad(Badness::Missing) | Why::Renewal | Why::Unwanted => None,
+            Why::Bad(Badness::Missing) | Why::Renewal | Why::Suggested | Why::Unwanted => None,
             Why::Bad(Badness::Broken(_) | Badness::KeyMismatch) => Some("broken"),
             Why::Bad(Badness::Expired) => Some("expired"),
             Why::Bad(Badness::Names) | Why::Names => Some("names"),
@@ -77,13 +79,14 @@ pub fn why_replace(now: Time, standing: &Standing, settings: &EntrySettings) -> 
     if settings.names.iter().any(|n| !certificate.covers(n)) {
         return Some(Why::Names);
     }
-    (renewal_at(certificate, standing.stored_at, settings) <= now).then_some(Why::Renewal)
+    let (at, why) = due_by_time(certificate, standing, settings);
+    (at <= now).then_some(why)
 }
 
 /// When a replacement is due.
 pub fn replace_at(now: Time, standing: &Standing, settings: &EntrySettings) -> Time {
     match (why_replace(now, standing, settings), standing.certificate) {
-        (None, Ok(certificate)) => renewal_at(certificate, standing.stored_at, settings),
+        (None, Ok(certificate)) => due_by_time(certificate, standing, settings).0,
         _ => standing.next_issue.unwrap_or(now),
     }
 }
@@ -152,6 +155,7 @@ pub fn refresh_at(now: Time, link: &Link, source: Source, interval: Duration) ->
 const SPACING: Duration = Duration::from_secs(5);
 const ONE_SECOND: Duration = Duration::from_secs(1);
 const ONE_MINUTE: Duration = Duration::from_secs(60);
+const ONE_HOUR: Duration = Duration::from_secs(3600);
 
 /// What comes first of all that is done without a handshake, and the next attempt after a failed
 /// check: with `check_interval 0` a handshake makes it, from then on.
@@ -161,6 +165,28 @@ pub fn next_action(now: Time, standing: &Standing, settings: &EntrySettings) -> 
     let check = check_at(now, standing, settings);
     let crl = crl_at(now, standing, settings);
     [again, check, crl].into_iter().flatten().fold(replace, Time::min).max(now)
+}
+
+/// When the certificate is renewed: when its CA wants it, else for its age.
+fn due_by_time(
+    certificate: &CertFacts,
+    standing: &Standing,
+    settings: &EntrySettings,
+) -> (Time, Why) {
+    let Some(suggested) = standing.suggested_at else {
+        return (renewal_at(certificate, standing.stored_at, settings), Why::Renewal);
+    };
+    let life = certificate.not_after.since(certificate.not_before);
+    // A CA that speaks of the past about each new one would be asked without end, one that speaks
+    // of the far future would let the certificate end.
+    let stored = standing.stored_at.unwrap_or(certificate.not_before);
+    let at = suggested.max(stored + ONE_HOUR.min(life / 10)).min(certificate.not_after - life / 20);
+    (at, if is_early(certificate, at) { Why::Suggested } else { Why::Renewal })
+}
+
+/// The first third of a certificate's life is no time to renew it: something has happened.
+pub fn is_early(certificate: &CertFacts, at: Time) -> bool {
+    at < certificate.not_before + certificate.not_after.since(certificate.not_before) / 3
 }
 
 /// When the certificate is renewed for its age: a little earlier than asked for, so that entries
@@ -188,7 +214,7 @@ pub fn is_short_lived(certificate: &CertFacts, now: Time) -> bool {
 /// Before that a replacement would come too soon after the last one, whatever the budget says.
 pub fn rests_until(why: &Why, now: Time, meta: &Meta) -> Option<Time> {
     let rest = match why {
-        Why::Bad(Badness::Expired) | Why::Renewal if meta.short_lived > 0 => {
+        Why::Bad(Badness::Expired) | Why::Renewal | Why::Suggested if meta.short_lived > 0 => {
             backoff::issue(meta.short_lived, None, 0.5)
         }
         // Another host may be configured with other names: it would replace ours, and we its.
@@ -273,6 +299,7 @@ mod tests {
             certificate: Ok(facts),
             links: Box::leak(Box::new([leaf])),
             stapled_until: None,
+            suggested_at: None,
             stored_at: None,
             next_check: None,
             next_ocsp: None,

@@ -4,6 +4,7 @@ mod beside;
 mod check;
 mod crl;
 mod crls;
+mod renewal;
 mod replace;
 mod schedule;
 mod shared;

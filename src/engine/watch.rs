@@ -200,9 +200,19 @@ impl Watch {
         if replace <= now {
             desk.begin((index, Lane::Replace), now);
         }
+        let renewal = desk.renewal_info_at(&entry);
+        if renewal.is_some_and(|due| due <= now) {
+            desk.begin((index, Lane::Renewal), now);
+        }
         // What is due already is begun, and tells when it is over. The end of proof is looked at too.
         let end = entry.with_standing(|s| due_at(now, s, &entry.settings));
-        check.into_iter().chain(crl).chain([replace, end]).filter(|due| now < *due).min()
+        check
+            .into_iter()
+            .chain(crl)
+            .chain(renewal)
+            .chain([replace, end])
+            .filter(|due| now < *due)
+            .min()
     }
 
     fn tell_no_source(&self, desk: &Desk, entry: &mut Entry) {

@@ -28,6 +28,7 @@ pub const OCSP: &str = "ocsp.der";
 pub const EVIDENCE: &str = "evidence.json";
 pub const EVIDENCE_LOCK: &str = "evidence.lock";
 pub const LEDGER: &str = "ledger.json";
+pub const RENEWAL: &str = "renewal.json";
 /// Also in accounts/CA and in challenges.
 pub const LOCK: &str = "lock";
 

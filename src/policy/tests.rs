@@ -82,6 +82,7 @@ impl Case {
             certificate: self.certificate.as_ref(),
             links: &self.links,
             stapled_until: self.stapled_until,
+            suggested_at: None,
             stored_at: None,
             next_check: self.next_check,
             next_ocsp: None,

@@ -44,6 +44,7 @@ pub fn run(data: &[u8]) {
         order = serde_json::from_slice(&json).unwrap();
         match progress {
             Ok(Progress::Wait(time)) => server.advance(time),
+            Ok(Progress::LookAgain) => {}
             Ok(Progress::Issued(issued)) => return must_be_certificates(&issued.chain),
             Err(error) => return must_be_a_line(&error),
         }

@@ -32,6 +32,8 @@ pub struct Directory {
     new_nonce: String,
     pub new_account: String,
     pub new_order: String,
+    /// RFC 9773.
+    pub renewal_info: Option<String>,
     meta: Option<Meta>,
 }
 
@@ -102,12 +104,21 @@ impl Client {
             return Err(Rejection::read(&response, now).into_error(WHAT));
         }
         let directory: Directory = parse(WHAT, &response)?;
-        for url in [&directory.new_nonce, &directory.new_account, &directory.new_order] {
+        let more = directory.renewal_info.iter();
+        let needed = [&directory.new_nonce, &directory.new_account, &directory.new_order];
+        for url in needed.into_iter().chain(more) {
             self.check_url(WHAT, url)?;
         }
         let directory = Arc::new(directory);
         *lock(&self.directory) = Some((now, Arc::clone(&directory)));
         Ok(directory)
+    }
+
+    /// An unsigned request, for what is public.
+    pub fn get(&self, what: &'static str, url: &str) -> Result<Response, IssueError> {
+        let mut request = self.request(Method::Get, url);
+        request.headers.push(("Accept", JSON.into()));
+        self.send(what, &request)
     }
 
     /// After an error nothing is taken for granted: the next request starts afresh.

@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 use super::AcmeCa;
 use super::authorization::{Authorization, Standing};
 use super::client::{Failure, parse};
-use super::problem::Problem;
+use super::problem::{Problem, Rejection};
+use super::renewal::certificate_id;
+use crate::bundle::Bundle;
 use crate::ca::{IssueError, Order, Progress};
 use crate::clock::Time;
 use crate::http::Response;
@@ -28,12 +30,14 @@ struct Saved {
     state: State,
 }
 
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(tag = "step", rename_all = "lowercase")]
 enum State {
-    /// The CA has not heard of it.
-    #[default]
-    New,
+    /// The CA has not heard of it, or does not want it as the successor of what we have.
+    New {
+        #[serde(default)]
+        no_successor: bool,
+    },
     /// The names are being validated.
     Proving { order: String, undecided: Vec<Authorization>, pace: Pace },
     /// Nothing is left for us to prove.
@@ -71,9 +75,13 @@ const PROVING_LIMIT: Duration = Duration::from_secs(15 * 60);
 const FINISHING_LIMIT: Duration = Duration::from_secs(86400);
 
 /// Goes on with `order`, and leaves in it what has been reached, also in case of an error.
-pub fn step(ca: &AcmeCa, order: &mut Order) -> Result<Progress, IssueError> {
+pub fn step(
+    ca: &AcmeCa,
+    order: &mut Order,
+    current: Option<&Bundle>,
+) -> Result<Progress, IssueError> {
     let mut state = resume(ca, &order.state)?;
-    let result = advance(ca, &mut state, order);
+    let result = advance(ca, &mut state, order, current);
     if let (Err(e), State::Proving { undecided, .. }) = (&result, &mut state) {
         if e.order_is_dead() {
             undecided.iter_mut().for_each(|a| a.withdraw(ca));
@@ -87,7 +95,7 @@ pub fn step(ca: &AcmeCa, order: &mut Order) -> Result<Progress, IssueError> {
 
 fn resume(ca: &AcmeCa, saved: &Value) -> Result<State, IssueError> {
     if saved.is_null() {
-        return Ok(State::New);
+        return Ok(State::New { no_successor: false });
     }
     let broken = |cause| IssueError::Protocol { what: "saved order", cause };
     let saved = Saved::deserialize(saved).map_err(|e| broken(printable(&e.to_string())))?;
@@ -97,11 +105,23 @@ fn resume(ca: &AcmeCa, saved: &Value) -> Result<State, IssueError> {
     Ok(saved.state)
 }
 
-fn advance(ca: &AcmeCa, state: &mut State, order: &mut Order) -> Result<Progress, IssueError> {
+fn advance(
+    ca: &AcmeCa,
+    state: &mut State,
+    order: &mut Order,
+    current: Option<&Bundle>,
+) -> Result<Progress, IssueError> {
     loop {
         match state {
-            State::New => {
-                *state = place(ca, order)?;
+            State::New { no_successor } => {
+                let replaces = current.filter(|_| !*no_successor);
+                match place(ca, order, replaces.and_then(|bundle| successor_of(ca, bundle))) {
+                    Err(Failure::Rejected(rejection)) if is_of_replaces(&rejection, replaces) => {
+                        *state = State::New { no_successor: true };
+                        return Ok(Progress::LookAgain);
+                    }
+                    placed => *state = placed.map_err(|f| f.into_error(NEW_ORDER))?,
+                }
                 // From here on the CA has an order: the caller saves where.
                 return Ok(Progress::Wait(Duration::ZERO));
             }
@@ -116,13 +136,32 @@ fn advance(ca: &AcmeCa, state: &mut State, order: &mut Order) -> Result<Progress
     }
 }
 
-fn place(ca: &AcmeCa, order: &Order) -> Result<State, IssueError> {
-    const WHAT: &str = "newOrder";
+const NEW_ORDER: &str = "newOrder";
+
+/// What the new certificate takes the place of, for the CA (RFC 9773, 5): only one of its own.
+fn successor_of(ca: &AcmeCa, current: &Bundle) -> Option<String> {
+    let is_its_own = current.meta.ca.as_deref() == Some(&ca.settings.ca);
+    certificate_id(current.chain.first().filter(|_| is_its_own)?)
+}
+
+/// Whether an order may be accepted without its `replaces`: somebody was faster, or the CA does
+/// not know the old certificate any more, or not as ours.
+fn is_of_replaces(rejection: &Rejection, replaces: Option<&Bundle>) -> bool {
+    let no_successor = ["alreadyReplaced", "malformed", "unauthorized"];
+    replaces.is_some() && no_successor.iter().any(|kind| rejection.is(kind))
+}
+
+fn place(ca: &AcmeCa, order: &Order, replaces: Option<String>) -> Result<State, Failure> {
+    const WHAT: &str = NEW_ORDER;
     let directory = ca.client.directory()?;
     let identifiers: Vec<Value> =
         order.names.iter().map(|name| json!({"type": "dns", "value": name})).collect();
-    let payload = json!({"identifiers": identifiers}).to_string().into_bytes();
-    let response = ca.post(WHAT, &directory.new_order, payload).map_err(|f| f.into_error(WHAT))?;
+    let mut payload = json!({"identifiers": identifiers});
+    if let Some(id) = replaces.filter(|_| directory.renewal_info.is_some()) {
+        payload["replaces"] = json!(id);
+    }
+    let payload = payload.to_string().into_bytes();
+    let response = ca.post(WHAT, &directory.new_order, payload)?;
     let url = ca.client.location(WHAT, &response)?;
     let placed: OrderObject = parse(WHAT, &response)?;
     match placed.status.as_str() {
@@ -131,7 +170,7 @@ fn place(ca: &AcmeCa, order: &Order) -> Result<State, IssueError> {
             let most = order.names.len() + MORE_AUTHORIZATIONS;
             if urls.is_empty() || urls.len() > most {
                 let cause = format!("{} authorizations, 1 to {most} expected", urls.len());
-                return Err(IssueError::Protocol { what: WHAT, cause });
+                return Err(IssueError::Protocol { what: WHAT, cause }.into());
             }
             for url in &urls {
                 ca.client.check_url(WHAT, url)?;
@@ -141,7 +180,7 @@ fn place(ca: &AcmeCa, order: &Order) -> Result<State, IssueError> {
         }
         "ready" => Ok(State::Finishing { order: url, pace: Pace::new(ca) }),
         // A valid one would be a certificate for somebody else's key.
-        status => Err(strange_status(WHAT, status)),
+        status => Err(strange_status(WHAT, status).into()),
     }
 }
 

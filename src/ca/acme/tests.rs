@@ -4,6 +4,7 @@ mod account;
 mod authorization;
 mod client;
 mod order;
+mod renewal;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};

@@ -188,7 +188,7 @@ impl World {
     }
 
     /// Stores it when it is called.
-    fn prepare_as(&self, spec: Spec) -> impl FnOnce(&std::path::Path) + Send + use<> {
+    pub fn prepare_as(&self, spec: Spec) -> impl FnOnce(&std::path::Path) + Send + use<> {
         self.prepare_for(&self.settings, spec)
     }
 

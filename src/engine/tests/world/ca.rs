@@ -1,7 +1,10 @@
 //! A CA that issues, or does what the test wants instead.
 
 use super::*;
+use openssl::x509::X509Ref;
+
 use crate::bundle::Bundle;
+use crate::ca::renewal::RenewalInfo;
 
 /// What a CA does next; when nothing is left to do it takes orders and issues in the next step.
 pub enum Do {
@@ -13,6 +16,8 @@ pub enum Do {
     IssueFrom(i64, i64),
     /// Issues for other names.
     IssueWrong,
+    /// Somebody may have been faster.
+    LookAgain,
     /// Issues, and nothing arrives: the order is dead.
     Lose,
 }
@@ -30,7 +35,14 @@ pub struct FakeCa {
     pub keys: Mutex<Vec<Vec<u8>>>,
     /// What it issues has the TLS feature.
     pub must_staple: AtomicBool,
+    /// What it says about renewal; None: it offers nothing of that.
+    suggestion: Mutex<Option<Suggestion>>,
+    asked: AtomicUsize,
+    /// Happens at [`Do::LookAgain`].
+    pub before_look: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
+
+type Suggestion = Result<Option<RenewalInfo>, IssueError>;
 
 impl FakeCa {
     pub(super) fn new(name: &str, keystore: Keystore, clock: Arc<FakeClock>) -> Arc<FakeCa> {
@@ -53,11 +65,23 @@ impl FakeCa {
             issued: AtomicUsize::new(0),
             keys: Mutex::default(),
             must_staple: AtomicBool::new(false),
+            suggestion: Mutex::default(),
+            asked: AtomicUsize::new(0),
+            before_look: Mutex::default(),
         })
     }
 
     pub fn script(&self, script: Vec<Do>) {
         *self.script.lock().unwrap() = script.into();
+    }
+
+    pub fn suggest(&self, suggestion: Suggestion) {
+        *self.suggestion.lock().unwrap() = Some(suggestion);
+    }
+
+    /// How often it was asked about renewal.
+    pub fn asked(&self) -> usize {
+        self.asked.load(SeqCst)
     }
 
     pub fn orders(&self) -> usize {
@@ -132,6 +156,11 @@ impl Ca for FakeCa {
             Some(Do::IssueWrong) => {
                 Progress::Issued(self.issue(&request, &["wrong.example"], life).into())
             }
+            Some(Do::LookAgain) => {
+                let hook = self.before_look.lock().unwrap().take();
+                hook.into_iter().for_each(|hook| hook());
+                Progress::LookAgain
+            }
             Some(Do::Lose) => {
                 self.issued.fetch_add(1, SeqCst);
                 order.accepted = true;
@@ -143,5 +172,14 @@ impl Ca for FakeCa {
             }
             None => Progress::Issued(self.issue(&request, &names, life).into()),
         })
+    }
+
+    fn offers_renewal_info(&self) -> bool {
+        self.suggestion.lock().unwrap().is_some()
+    }
+
+    fn renewal_info(&self, _: &X509Ref) -> Suggestion {
+        self.asked.fetch_add(1, SeqCst);
+        self.suggestion.lock().unwrap().clone().unwrap()
     }
 }
