@@ -241,6 +241,46 @@ find_python_tools() {
     done
 }
 
+# A Pebble with renewal information, profiles and must-staple: Debian's stable releases have none.
+# The package of sid, from the mirror that this machine is set up with, runs on them as it is. It
+# is unpacked, not installed: target/pebble-new/usr/bin/{pebble,pebble-challtestsrv}.
+need_pebble_new() {
+    local place=$ROOT/target/pebble-new
+    if [ ! -x "$place/usr/bin/pebble" ]; then
+        say "unpacking: pebble of Debian sid"
+        quietly "$ROOT/target/logs/pebble-new.log" unpack_of_sid pebble "$place"
+    fi
+    find_pebble_new
+}
+
+# unpack_of_sid PACKAGE FOLDER: with lists and sources of its own, so that the machine's stay.
+unpack_of_sid() {
+    local own=$2.apt mirror
+    # Both formats of sources; only Debian's, since no other archive has sid.
+    # shellcheck disable=SC2016 # the variables are apt-get's
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' \
+        'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | sort -u | head -n 1)
+    [ -n "$mirror" ] || {
+        say "no Debian mirror is set up here"
+        return 1
+    }
+    rm -rf "$own" "$2.new"
+    mkdir -p "$own/lists/partial" "$own/archives/partial"
+    printf 'deb [signed-by=%s] %s sid main\n' \
+        /usr/share/keyrings/debian-archive-keyring.gpg "$mirror" >"$own/sources.list"
+    local apt=(apt-get -q -o "Dir::Etc::sourcelist=$own/sources.list" -o Dir::Etc::sourceparts=-
+        -o "Dir::State::lists=$own/lists" -o "Dir::Cache=$own" -o APT::Sandbox::User=
+        -o Acquire::Languages=none)
+    "${apt[@]}" update && (cd "$own" && "${apt[@]}" download "$1") &&
+        dpkg -x "$own/$1"_*.deb "$2.new" && rm -rf "$2" "$own" && mv "$2.new" "$2"
+}
+
+# Tells the tests where it is. Tests that need it say so and do nothing where it can't be had.
+find_pebble_new() {
+    local file=$ROOT/target/pebble-new/usr/bin/pebble
+    [ ! -x "$file" ] || export CERT_AUTOFETCH_PEBBLE_NEW=$file
+}
+
 # The nginx that the scripts are about: NGINX_BIN, else the one in PATH, else Debian's.
 need_nginx() {
     if [ -n "${NGINX_BIN:-}" ]; then
