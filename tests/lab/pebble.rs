@@ -1,7 +1,7 @@
 //! Pebble, a real ACME CA that keeps everything in memory: each start is a new CA.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ use super::process::{Process, wait_until};
 /// How Pebble is to run.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// None: `pebble` in PATH.
+    pub program: Option<PathBuf>,
     /// Where it looks for http-01 and tls-alpn-01: nginx's ports.
     pub http_port: u16,
     pub tls_port: u16,
@@ -50,9 +52,19 @@ pub struct Pebble {
     http: Http,
 }
 
+/// A Pebble with renewal information, profiles and must-staple. Tests that need it are in modules
+/// named `newer_pebble`, which scripts/test.sh leaves out where it can't be had, and says so.
+pub fn newer() -> PathBuf {
+    let program = std::env::var_os("CERT_AUTOFETCH_PEBBLE_NEW");
+    program
+        .expect("CERT_AUTOFETCH_PEBBLE_NEW is the path of a newer Pebble: scripts/test.sh")
+        .into()
+}
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
+            program: None,
             http_port: 5002,
             tls_port: 5001,
             ocsp_url: None,
@@ -98,7 +110,7 @@ impl Pebble {
         command.args(["-management", &dns_management.addr().to_string()]);
         let dns_process = Process::start(command, &path("dns.log"));
 
-        let mut command = Command::new("pebble");
+        let mut command = Command::new(settings.program.as_deref().unwrap_or(Path::new("pebble")));
         command.arg("-config").arg(path("pebble.json")).arg("-strict");
         command.arg("-dnsserver").arg(dns.addr().to_string());
         command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_AUTHZREUSE", "0");
@@ -175,6 +187,14 @@ impl Pebble {
         let body = body.to_string();
         let answer = self.http.post(&url, "application/json", body.as_bytes()).expect("DNS server");
         assert_eq!(answer.status, 200, "{command}: {}", answer.text());
+    }
+
+    /// Has the management port do something.
+    pub fn manage(&self, path: &str, body: &Value) {
+        let url = format!("{}{path}", self.management_url());
+        let body = body.to_string();
+        let answer = self.http.post(&url, "application/json", body.as_bytes()).expect("Pebble");
+        assert_eq!(answer.status, 200, "{path}: {}", answer.text());
     }
 
     pub fn log(&self) -> String {
