@@ -226,6 +226,26 @@ pub static CA_DIRECTIVES: &[Directive] = &[
         "PEM of the roots that the TLS certificate of the CA must lead to",
     ),
     ca_directive(
+        "client_certificate",
+        "FILE",
+        "",
+        "PEM of the certificate that the CA's TLS server is shown when it asks for one; its chain \
+         may follow",
+    ),
+    ca_directive(
+        "client_certificate_key",
+        "FILE",
+        "",
+        "PEM of its unencrypted private key; required with it",
+    ),
+    ca_directive(
+        "proxy",
+        "URL",
+        "",
+        "`http://[USER:PASSWORD@]HOST:PORT`: the http proxy to the CA and to its OCSP and CRL \
+         servers, loopback addresses too; that of the environment is never used",
+    ),
+    ca_directive(
         "account_key",
         "FILE",
         "made and kept in the keystore",

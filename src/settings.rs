@@ -100,12 +100,29 @@ pub struct CaSettings {
     /// From the configuration: a plain word, safe as the name of a directory.
     pub name: String,
     pub protocol: Protocol,
-    /// PEM of the roots that the CA's TLS certificate must lead to; None: the system's.
-    pub trusted_certificate: Option<Vec<u8>>,
+    pub way: WaySettings,
     /// PEM: trust anchors for what this CA issues.
     pub issuer_certificate: Option<Vec<u8>>,
     pub budget: Budget,
     pub evidence: EvidenceSettings,
+}
+
+/// How requests get to a CA, and to its OCSP and CRL servers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WaySettings {
+    /// PEM of the roots that the CA's TLS certificate must lead to; None: the system's.
+    pub trusted_certificate: Option<Vec<u8>>,
+    /// Who we are, to a server that asks in TLS.
+    pub client_certificate: Option<Signer>,
+    /// None: no proxy, whatever the environment says.
+    pub proxy: Option<ProxySettings>,
+}
+
+/// An http proxy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProxySettings {
+    /// `http://[USER:PASSWORD@]HOST:PORT`
+    pub url: Secret,
 }
 
 /// How a CA is talked to, with all that this protocol needs.

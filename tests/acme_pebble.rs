@@ -14,7 +14,7 @@ use cert_autofetch::ca::csr::{csr, new_key};
 use cert_autofetch::ca::{Ca, ChallengeAnswer, Challenges, IssueError, Issued, Order, Progress};
 use cert_autofetch::clock::SystemClock;
 use cert_autofetch::http::network::NetworkHttp;
-use cert_autofetch::settings::{AcmeSettings, Challenge, KeyType, Secret};
+use cert_autofetch::settings::{AcmeSettings, Challenge, KeyType, Secret, WaySettings};
 use openssl::asn1::Asn1Time;
 use openssl::bn::BigNum;
 use openssl::hash::MessageDigest;
@@ -237,7 +237,9 @@ impl World {
     }
 
     fn ca_trusting(&self, root: &[u8], settings: AcmeSettings) -> AcmeCa {
-        let http = NetworkHttp::new(Some(root)).unwrap();
+        let way =
+            WaySettings { trusted_certificate: Some(root.to_vec()), ..WaySettings::default() };
+        let http = NetworkHttp::new(&way).unwrap();
         let (accounts, challenges) = (self.accounts.clone(), self.challenges.clone());
         AcmeCa::new(settings, Arc::new(http), Arc::new(SystemClock), accounts, challenges)
     }

@@ -53,6 +53,10 @@ fn wrong_values_are_refused() {
         (&[Place::Ca], "url", "https://user:hush@ca.example/", https),
         (&[Place::Ca], "trusted_certificate", "/does/not/exist", "a file of PEM certificates"),
         (&[Place::Ca], "trusted_certificate", "nginx.conf", "a file of PEM certificates"),
+        (&[Place::Ca], "trusted_certificate", "off", "a file of PEM certificates"),
+        (&[Place::Ca], "client_certificate", "/does/not/exist", "a file of PEM certificates"),
+        (&[Place::Ca], "client_certificate_key", "own.pem", "unencrypted PEM private key"),
+        (&[Place::Ca], "client_certificate_key", "locked.key", "unencrypted PEM private key"),
         (&[Place::Ca], "issuer_certificate", "/does/not/exist", "a file of PEM certificates"),
         (&[Place::Ca], "account_key", "nginx.conf", "unencrypted PEM private key"),
         (&[Place::Ca], "contact", "nobody", "an e-mail address"),
@@ -204,6 +208,8 @@ fn right_configurations_are_accepted() {
     let full = ca(
         "full",
         "protocol acme; trusted_certificate own.pem; account_key own.key; timeout 5s;\n\
+         client_certificate own.pem; client_certificate_key own.key;\n\
+         proxy http://me:hush@proxy.example:3128;\n\
          contact a@corp.example mailto:b@corp.example; accept_terms_of_service;\n\
          challenge tls-alpn-01; issuer_certificate own.pem; budget 10/1d;\n\
          ocsp_responder http://ocsp.example/; ocsp_certificate own.pem;\n\

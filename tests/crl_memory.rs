@@ -15,6 +15,7 @@ use cert_autofetch::evidence::crl::{Crls, Found, Query};
 use cert_autofetch::facts::CertFacts;
 use cert_autofetch::http::network::NetworkHttp;
 use cert_autofetch::keystore::Keystore;
+use cert_autofetch::settings::WaySettings;
 use lab::clock::now;
 use lab::pki::{Identity, KeyType, Profile};
 use lab::{der, ocsp};
@@ -41,7 +42,7 @@ fn a_large_crl_costs_little_memory() {
     let (listed, good) = (leaf(&serial(2_000_000)), leaf(&serial(2_000_001)));
     write_crl(&list, &ca);
 
-    let http = NetworkHttp::new(None).expect("HTTP client");
+    let http = NetworkHttp::new(&WaySettings::default()).expect("HTTP client");
     let look_up = |what: &str, crls: &Crls, facts: &CertFacts, asked_since: Time, sent: bool| {
         let timeout = Duration::from_secs(600);
         let (issuer, is_ca, url) = (&ca.cert, false, url.as_str());

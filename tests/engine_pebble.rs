@@ -14,7 +14,7 @@ use cert_autofetch::engine::{Engine, Host, News, Plan, Update};
 use cert_autofetch::keystore::Keystore;
 use cert_autofetch::settings::{
     AcmeSettings, Budget, CaSettings, Challenge, Check, EntryName, EntrySettings, EvidenceSettings,
-    KeyType, Protocol, RenewBefore,
+    KeyType, Protocol, RenewBefore, WaySettings,
 };
 use lab::{Lab, Settings, Status};
 
@@ -98,7 +98,10 @@ impl Worker {
                 challenge: Challenge::Http01,
                 timeout: Duration::from_secs(10),
             }),
-            trusted_certificate: Some(std::fs::read(lab.pebble.api_ca()).unwrap()),
+            way: WaySettings {
+                trusted_certificate: Some(std::fs::read(lab.pebble.api_ca()).unwrap()),
+                ..WaySettings::default()
+            },
             issuer_certificate: None,
             budget: Budget::default(),
             evidence: EvidenceSettings::default(),

@@ -12,7 +12,7 @@ use cert_autofetch::evidence::ocsp::{Answer, Query, RequestSigner, ask};
 use cert_autofetch::evidence::{Reason, Status};
 use cert_autofetch::facts::{CertFacts, Fingerprint, Serial};
 use cert_autofetch::http::network::NetworkHttp;
-use cert_autofetch::settings::Nonce;
+use cert_autofetch::settings::{Nonce, WaySettings};
 use lab::command::openssl;
 use lab::pki::Usage;
 use lab::process::Process;
@@ -87,7 +87,9 @@ impl World {
 
     fn ask(&self, about: &Identity, url: &str, asked: &Asked) -> Result<Answer, String> {
         let facts = facts(about);
-        let http = NetworkHttp::new(Some(&self.ca.cert_pem())).expect("HTTP");
+        let way =
+            WaySettings { trusted_certificate: Some(self.ca.cert_pem()), ..WaySettings::default() };
+        let http = NetworkHttp::new(&way).expect("HTTP");
         let query = Query {
             certificate: &about.cert,
             facts: &facts,

@@ -3,13 +3,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::files::{Read, account_key, auth_key, certificates, one_certificate, signer};
-use super::url::{Plain, url};
+use super::files::{
+    Read, account_key, auth_key, certificates, client_key, is_key_of, one_certificate, roots,
+    signer,
+};
+use super::url::{Plain, proxy, url};
 use super::values::{Choices, choice, invalid, list, number, parse_time, shown, word};
 use super::{CA_DIRECTIVES, find, first, once};
 use crate::settings::{
     AcmeSettings, Budget, CaSettings, CfsslSettings, Challenge, EvidenceSettings, Nonce, Protocol,
-    Secret, Signer, VaultSettings, is_host_name,
+    ProxySettings, Secret, Signer, VaultSettings, WaySettings, is_host_name,
 };
 
 /// The protocols, by name. More come in later releases.
@@ -43,6 +46,9 @@ pub struct RawCa {
     protocol: Option<Kind>,
     url: Option<String>,
     trusted_certificate: Option<Vec<u8>>,
+    client_certificate: Option<Vec<u8>>,
+    client_certificate_key: Option<Secret>,
+    proxy: Option<ProxySettings>,
     account_key: Option<Secret>,
     contact: Vec<String>,
     accept_terms_of_service: Option<()>,
@@ -88,8 +94,15 @@ impl RawCa {
             "protocol" => once(&mut self.protocol, name, || choice(PROTOCOLS, value, name)),
             "url" => once(&mut self.url, name, || url(value, name, Plain::Loopback)),
             "trusted_certificate" => {
-                once(&mut self.trusted_certificate, name, || file(value, name, read, certificates))
+                once(&mut self.trusted_certificate, name, || file(value, name, read, roots))
             }
+            "client_certificate" => {
+                once(&mut self.client_certificate, name, || file(value, name, read, certificates))
+            }
+            "client_certificate_key" => {
+                once(&mut self.client_certificate_key, name, || file(value, name, read, client_key))
+            }
+            "proxy" => once(&mut self.proxy, name, || proxy(value, name)),
             "account_key" => {
                 once(&mut self.account_key, name, || file(value, name, read, account_key))
             }
@@ -130,9 +143,14 @@ impl RawCa {
     /// At the end of the block.
     pub fn finish(mut self) -> Result<CaSettings, String> {
         let protocol = self.protocol()?;
+        let client_certificate = self.client_certificate()?;
         Ok(CaSettings {
             protocol,
-            trusted_certificate: self.trusted_certificate,
+            way: WaySettings {
+                trusted_certificate: self.trusted_certificate,
+                client_certificate,
+                proxy: self.proxy,
+            },
             issuer_certificate: self.issuer_certificate,
             name: self.name,
             budget: self.budget.unwrap_or_default(),
@@ -178,6 +196,28 @@ impl RawCa {
                 timeout,
             }),
         })
+    }
+
+    /// Both or none, and they belong together.
+    fn client_certificate(&mut self) -> Result<Option<Signer>, String> {
+        const NAMES: [&str; 2] = ["client_certificate", "client_certificate_key"];
+        let ca = &self.name;
+        let missing = |name: &str, given: &str| {
+            Err(format!("no \"{name}\" for the \"{given}\" in ssl_cert_autofetch_ca \"{ca}\""))
+        };
+        match (self.client_certificate.take(), self.client_certificate_key.take()) {
+            (None, None) => Ok(None),
+            (Some(_), None) => missing(NAMES[1], NAMES[0]),
+            (None, Some(_)) => missing(NAMES[0], NAMES[1]),
+            (Some(certificate), Some(key)) => match is_key_of(&key, &certificate) {
+                true => Ok(Some(Signer { certificate, key })),
+                false => Err(format!(
+                    "\"{}\" in ssl_cert_autofetch_ca \"{ca}\" must be the key of the first \
+                     certificate in \"{}\"",
+                    NAMES[1], NAMES[0]
+                )),
+            },
+        }
     }
 
     /// What is of no use with the protocol is a mistake: it would be missed elsewhere.

@@ -3,7 +3,7 @@
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, Private};
-use openssl::x509::X509;
+use openssl::x509::{X509, X509VerifyResult};
 
 use super::values::shown;
 use crate::bundle::{KeyError, private_key};
@@ -21,6 +21,22 @@ pub(super) fn certificates(path: &str, directive: &str, read: Read) -> Result<Ve
         Err(errors) => Err(reason(&errors)),
     });
     checked.map_err(|cause| unusable(path, directive, &cause, "a file of PEM certificates"))
+}
+
+/// PEM with at least one root: OpenSSL ends no chain at an intermediate, and so a file without one
+/// would trust nobody.
+pub(super) fn roots(path: &str, directive: &str, read: Read) -> Result<Vec<u8>, String> {
+    let pem = certificates(path, directive, read)?;
+    let is_root = |c: &X509| c.issued(c) == X509VerifyResult::OK;
+    match X509::stack_from_pem(&pem) {
+        Ok(found) if found.iter().any(is_root) => Ok(pem),
+        _ => Err(unusable(
+            path,
+            directive,
+            "no root found",
+            "a file of PEM certificates, at least one of them self-signed",
+        )),
+    }
 }
 
 /// PEM with one certificate and no other.
@@ -52,6 +68,22 @@ pub(super) fn signer(
         Ok(key) => Ok(Signer { certificate: pem, key }),
         Err(cause) => Err(unusable(key, directive, &cause, ACCEPTED)),
     }
+}
+
+/// PEM of a private key for TLS.
+pub(super) fn client_key(path: &str, directive: &str, read: Read) -> Result<Secret, String> {
+    let checked = read(path).map(Secret::new).and_then(|pem| match private_key(pem.bytes()) {
+        Ok(_) => Ok(pem),
+        Err(KeyError::OpenSsl(_)) => Err("no PEM private key found".into()),
+        Err(encrypted) => Err(encrypted.to_string()),
+    });
+    let accepted = "the unencrypted PEM private key of \"client_certificate\"";
+    checked.map_err(|cause| unusable(path, directive, &cause, accepted))
+}
+
+/// Whether `key` is the one of the first certificate. Both were read before.
+pub(super) fn is_key_of(key: &Secret, certificate: &[u8]) -> bool {
+    RequestSigner::from_pem(certificate, key.bytes()).is_ok()
 }
 
 /// PEM of a private key that an ACME account can have (RFC 8555 section 6.2, RFC 7518).

@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use ureq::Proxy;
 use ureq::http::Uri;
 
 use super::values::invalid;
-use crate::settings::is_host_name;
+use crate::settings::{ProxySettings, Secret, is_host_name};
 
 /// Where http without TLS is accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,6 +34,33 @@ pub(super) fn url(value: &str, directive: &str, plain: Plain) -> Result<String, 
     }
 }
 
+/// An http proxy, with or without a user name and password. None of it is shown: whoever mistypes
+/// the URL of a proxy has the password in it all the same.
+pub(super) fn proxy(value: &str, directive: &str) -> Result<ProxySettings, String> {
+    let good = || {
+        let rest = value.strip_prefix("http://")?;
+        let (user, address) = match rest.rsplit_once('@') {
+            Some((user, address)) => (Some(user), address),
+            None => (None, rest),
+        };
+        let parts = parse(&format!("http://{address}"))?;
+        let plain = !address.trim_end_matches('/').contains(['/', '?']) && parts.port.is_some();
+        let user = user.is_none_or(is_user) && Proxy::new(value).is_ok();
+        (plain && user).then(|| ProxySettings { url: Secret::new(value.into()) })
+    };
+    good().ok_or_else(|| invalid("...", directive, PROXY))
+}
+
+const PROXY: &str = "a URL such as \"http://proxy.corp.example:3128\" or \
+                     \"http://user:password@proxy.corp.example:3128\", of an http proxy and with its \
+                     port; what is not a letter or digit in user name and password is percent-encoded";
+
+/// `USER:PASSWORD` in the characters of RFC 3986, 3.2.1.
+fn is_user(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:".contains(&b);
+    text.split_once(':').is_some_and(|(user, _)| !user.is_empty()) && text.bytes().all(allowed)
+}
+
 /// The host of a URL in lower case, IPv6 addresses without brackets.
 pub fn host(url: &str) -> Option<String> {
     parse(url).map(|p| p.host)
@@ -41,6 +69,7 @@ pub fn host(url: &str) -> Option<String> {
 struct Parts {
     https: bool,
     host: String,
+    port: Option<u16>,
 }
 
 fn parse(value: &str) -> Option<Parts> {
@@ -65,7 +94,7 @@ fn parse(value: &str) -> Option<Parts> {
         None => host,
     };
     let host_is_good = is_host_name(&host) || host.parse::<IpAddr>().is_ok();
-    (port_is_good && host_is_good).then_some(Parts { https, host })
+    (port_is_good && host_is_good).then_some(Parts { https, host, port: uri.port_u16() })
 }
 
 fn is_loopback(host: &str) -> bool {

@@ -32,7 +32,7 @@ impl Engine {
         let mut ways: Vec<Arc<dyn Http>> = Vec::new();
         let mut cas: Vec<Arc<dyn Ca>> = Vec::new();
         for settings in &plan.cas {
-            let http = NetworkHttp::new(settings.trusted_certificate.as_deref())
+            let http = NetworkHttp::new(&settings.way)
                 .map_err(|cause| format!("\"{}\": {cause}", settings.name))?;
             let http: Arc<dyn Http> = Arc::new(http);
             let store = Arc::new(Store(keystore.clone()));

@@ -86,7 +86,7 @@ impl Trust {
         let read = |pem: &Vec<u8>| X509::stack_from_pem(pem).unwrap_or_default();
         Trust {
             anchors: ca.issuer_certificate.as_ref().map(read).unwrap_or_default(),
-            roots: ca.trusted_certificate.as_ref().map(read),
+            roots: ca.way.trusted_certificate.as_ref().map(read),
         }
     }
 

@@ -112,6 +112,10 @@ fn values() {
         ("crl", "ldap://crl.example/x.crl", Some(RESPONDER)),
         ("crl", "/etc/x.crl", Some(RESPONDER)),
         ("trusted_certificate", "", Some("it must be a file")),
+        ("client_certificate", "", Some("it must be a file")),
+        ("client_certificate_key", "", Some("it must be a file")),
+        ("proxy", "http://proxy.example:3128", None),
+        ("proxy", "http://me:h%40sh@127.0.0.1:3128/", None),
         ("account_key", "", Some("it must be a file")),
         ("issuer_certificate", "", Some("it must be a file")),
     ];
@@ -146,7 +150,7 @@ fn shape() {
         (
             &[("resolver", &["127.0.0.1"])],
             "unknown directive \"resolver\" in ssl_cert_autofetch_ca \"corp\", known are: \
-             \"protocol\", \"url\", \"trusted_certificate\", \"account_key\", \"contact\", \
+             \"protocol\", \"url\", \"trusted_certificate\", \"client_certificate\", \"client_certificate_key\", \"proxy\", \"account_key\", \"contact\", \
              \"accept_terms_of_service\", \"challenge\", \"role\", \"token_file\", \"namespace\", \"profile\", \"auth_key_file\", \"timeout\", \
              \"issuer_certificate\", \"ocsp_responder\", \"ocsp_certificate\", \
                  \"ocsp_signer\", \"ocsp_nonce\", \"crl\", \"budget\"",
@@ -196,7 +200,7 @@ fn settings() {
         CaSettings {
             name: "corp".into(),
             protocol: Protocol::Acme(acme.clone()),
-            trusted_certificate: None,
+            way: WaySettings::default(),
             issuer_certificate: None,
             budget: Budget { count: 5, window: Duration::from_secs(7 * 86400) },
             evidence: EvidenceSettings::default(),
@@ -303,5 +307,141 @@ fn protocols() {
         ),
     ] {
         assert_eq!(finish(lines).unwrap_err(), error);
+    }
+}
+
+#[test]
+fn proxies() {
+    const BAD: &[&str] = &[
+        "",
+        "proxy.example:3128",
+        "http://proxy.example",
+        "http://proxy.example:0",
+        "http://:3128",
+        "http://proxy.example:3128/x",
+        "http://proxy.example:3128?x",
+        "http://me@proxy.example:3128",
+        "http://:hush@proxy.example:3128",
+        "http://me:hu@sh@proxy.example:3128",
+        "http://me:hu/sh@proxy.example:3128",
+        "http://me:hush\u{e4}@proxy.example:3128",
+        "http://me:hush%ff@proxy.example:3128",
+        "http://me:hush\r\n@proxy.example:3128",
+        "https://me:hush@proxy.example:3128",
+        "socks5://me:hush@proxy.example:3128",
+        "on",
+    ];
+    for bad in BAD {
+        let error = set(&[("proxy", &[*bad])]).unwrap_err();
+        assert!(
+            error.starts_with("invalid value \"...\" in \"proxy\", it must be a URL"),
+            "{error}"
+        );
+    }
+    let url: Line = ("url", &["https://ca.example/"]);
+    let good: Line = ("proxy", &["http://me:hush@proxy.example:3128"]);
+    let way = set(&[url, good]).unwrap().finish().unwrap().way;
+    assert_eq!(way.proxy.as_ref().unwrap().url.bytes(), good.1[0].as_bytes());
+    assert!(!format!("{way:?}").contains("hush"));
+    assert_eq!(set(&[good, good]).unwrap_err(), "\"proxy\" directive is duplicate");
+}
+
+#[test]
+fn client_certificates() {
+    let (own, other) = (root("own"), root("other"));
+    let key = |i: &Identity| i.key.private_key_to_pem_pkcs8().unwrap();
+    let locked = || {
+        let cipher = openssl::symm::Cipher::aes_256_cbc();
+        own.key.private_key_to_pem_pkcs8_passphrase(cipher, b"hush").unwrap()
+    };
+    let read = |path: &str| match path {
+        "chain.pem" => Ok([own.pem(), other.pem()].concat()),
+        "own.key" => Ok(key(&own)),
+        "other.key" => Ok(key(&other)),
+        "locked.key" => Ok(locked()),
+        _ => Err("no such file".to_owned()),
+    };
+    let way = |certificate: &str, key: &str| {
+        let mut ca = RawCa::new("corp").unwrap();
+        ca.set("url", &["https://ca.example/"], &read).unwrap();
+        for (name, file) in [("client_certificate_key", key), ("client_certificate", certificate)] {
+            if !file.is_empty() {
+                ca.set(name, &[file], &read)?;
+            }
+        }
+        Ok::<_, String>(ca.finish()?.way.client_certificate)
+    };
+    let signer = Signer { certificate: read("chain.pem").unwrap(), key: Secret::new(key(&own)) };
+    assert_eq!(way("chain.pem", "own.key"), Ok(Some(signer)));
+    assert_eq!(way("", ""), Ok(None));
+    const ACCEPTED: &str = "it must be the unencrypted PEM private key of \"client_certificate\"";
+    let unusable = |file: &str, cause: &str| {
+        format!("cannot use \"{file}\" in \"client_certificate_key\": {cause}, {ACCEPTED}")
+    };
+    for (certificate, key, error) in [
+        (
+            "chain.pem",
+            "other.key",
+            "\"client_certificate_key\" in ssl_cert_autofetch_ca \"corp\" must be the key of the \
+             first certificate in \"client_certificate\""
+                .to_owned(),
+        ),
+        (
+            "chain.pem",
+            "",
+            "no \"client_certificate_key\" for the \"client_certificate\" in \
+             ssl_cert_autofetch_ca \"corp\""
+                .to_owned(),
+        ),
+        (
+            "",
+            "own.key",
+            "no \"client_certificate\" for the \"client_certificate_key\" in \
+             ssl_cert_autofetch_ca \"corp\""
+                .to_owned(),
+        ),
+        ("chain.pem", "locked.key", unusable("locked.key", "it is encrypted")),
+        ("chain.pem", "chain.pem", unusable("chain.pem", "no PEM private key found")),
+        ("chain.pem", "gone.key", unusable("gone.key", "no such file")),
+        (
+            "own.key",
+            "own.key",
+            "cannot use \"own.key\" in \"client_certificate\": no PEM certificate found, it must \
+             be a file of PEM certificates"
+                .to_owned(),
+        ),
+    ] {
+        assert_eq!(way(certificate, key).unwrap_err(), error);
+    }
+}
+
+/// There is no value that trusts everybody, and none that trusts nobody by mistake.
+#[test]
+fn trusted_certificates() {
+    let anchor = root("root");
+    let intermediate = anchor.issue(crate::fixture::Spec::ca("intermediate"));
+    let read = |path: &str| match path {
+        "root.pem" => Ok(anchor.pem()),
+        "both.pem" => Ok([intermediate.pem(), anchor.pem()].concat()),
+        "intermediate.pem" => Ok(intermediate.pem()),
+        "key.pem" => Ok(anchor.key.private_key_to_pem_pkcs8().unwrap()),
+        "empty.pem" => Ok(Vec::new()),
+        _ => Err("no such file".to_owned()),
+    };
+    for (file, cause) in [
+        ("root.pem", None),
+        ("both.pem", None),
+        ("intermediate.pem", Some("no root found")),
+        ("key.pem", Some("no PEM certificate found")),
+        ("empty.pem", Some("no PEM certificate found")),
+        ("off", Some("no such file")),
+        ("none", Some("no such file")),
+    ] {
+        let mut ca = RawCa::new("corp").unwrap();
+        let said = ca.set("trusted_certificate", &[file], &read).err();
+        let start =
+            cause.map(|c| format!("cannot use \"{file}\" in \"trusted_certificate\": {c}, "));
+        assert_eq!(said.is_some(), start.is_some(), "{file}: {said:?}");
+        assert!(said.unwrap_or_default().starts_with(&start.unwrap_or_default()), "{file}");
     }
 }

@@ -277,7 +277,7 @@ fn ca_settings(ca: &FakeCa) -> CaSettings {
             challenge: Challenge::Http01,
             timeout: s(30),
         }),
-        trusted_certificate: None,
+        way: Default::default(),
         issuer_certificate: None,
         evidence: EvidenceSettings {
             ocsp_responder: Some("http://ocsp/".into()),
