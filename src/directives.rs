@@ -293,6 +293,13 @@ pub static CA_DIRECTIVES: &[Directive] = &[
     ),
     ca_directive("timeout", "TIME", "30s", "for one request to the CA"),
     ca_directive(
+        "subject",
+        "DN",
+        "",
+        "put into the CSR, such as `\"O=Corp, OU=Web, C=DE\"`, in this order; CN is the first server \
+         name unless it is given here; CAs may leave it out",
+    ),
+    ca_directive(
         "issuer_certificate",
         "FILE",
         "",

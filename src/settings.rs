@@ -1,5 +1,9 @@
 //! What the administrator asked for, validated: a value of these types can't be wrong.
 
+mod dn;
+
+pub use dn::Dn;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -101,6 +105,9 @@ pub struct CaSettings {
     pub name: String,
     pub protocol: Protocol,
     pub way: WaySettings,
+    /// What its requests have in their subject beside the common name, which is the first name
+    /// unless it is in here too.
+    pub subject: Option<Dn>,
     /// PEM: trust anchors for what this CA issues.
     pub issuer_certificate: Option<Vec<u8>>,
     pub budget: Budget,

@@ -247,7 +247,7 @@ impl World {
     fn order(&self, kind: KeyType, names: &[&str]) -> (PKey<Private>, Order) {
         let names: Vec<String> = names.iter().map(|n| n.to_string()).collect();
         let key = new_key(kind).unwrap();
-        let csr = csr(&key, &names, false).unwrap();
+        let csr = csr(&key, &names, false, None).unwrap();
         (
             key,
             Order {

@@ -54,6 +54,7 @@ fn wrong_values_are_refused() {
         (&[Place::Ca], "trusted_certificate", "/does/not/exist", "a file of PEM certificates"),
         (&[Place::Ca], "trusted_certificate", "nginx.conf", "a file of PEM certificates"),
         (&[Place::Ca], "trusted_certificate", "off", "a file of PEM certificates"),
+        (&[Place::Ca], "subject", "X=1", "is none of CN, C,"),
         (&[Place::Ca], "client_certificate", "/does/not/exist", "a file of PEM certificates"),
         (&[Place::Ca], "client_certificate_key", "own.pem", "unencrypted PEM private key"),
         (&[Place::Ca], "client_certificate_key", "locked.key", "unencrypted PEM private key"),

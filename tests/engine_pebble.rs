@@ -98,6 +98,7 @@ impl Worker {
                 challenge: Challenge::Http01,
                 timeout: Duration::from_secs(10),
             }),
+            subject: None,
             way: WaySettings {
                 trusted_certificate: Some(std::fs::read(lab.pebble.api_ca()).unwrap()),
                 ..WaySettings::default()

@@ -14,7 +14,7 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 
-use crate::settings::KeyType;
+use crate::settings::{Dn, KeyType};
 
 /// A new private key. RSA takes up to seconds: not for the event loop.
 pub fn new_key(kind: KeyType) -> Result<PKey<Private>, ErrorStack> {
@@ -40,15 +40,17 @@ pub fn is_of_kind(key: &PKeyRef<Private>, kind: KeyType) -> bool {
 }
 
 /// A request, in DER, for a certificate with `names` as its dNSNames; with `must_staple` for the
-/// TLS feature too, by which clients insist on a staple (RFC 7633). CAs may leave it out.
+/// TLS feature too, by which clients insist on a staple (RFC 7633); with `wanted` in its subject.
+/// CAs may leave both out.
 pub fn csr(
     key: &PKeyRef<Private>,
     names: &[String],
     must_staple: bool,
+    wanted: Option<&Dn>,
 ) -> Result<Vec<u8>, ErrorStack> {
     let mut request = X509ReqBuilder::new()?;
     request.set_version(0)?;
-    request.set_subject_name(&*subject(names)?)?;
+    request.set_subject_name(&*subject(names, wanted)?)?;
     request.set_pubkey(key)?;
     request.add_extensions(&*extensions(&request, names, must_staple)?)?;
     request.sign(key, digest(key))?;
@@ -82,9 +84,15 @@ fn on_curve(curve: Nid) -> Result<PKey<Private>, ErrorStack> {
 /// longer name stands in the SANs alone.
 const LONGEST_COMMON_NAME: usize = 64;
 
-fn subject(names: &[String]) -> Result<X509Name, ErrorStack> {
+/// The common name, where it is not among what is `wanted`, comes last, as it does by custom.
+fn subject(names: &[String], wanted: Option<&Dn>) -> Result<X509Name, ErrorStack> {
     let mut subject = X509NameBuilder::new()?;
-    if let Some(name) = names.first().filter(|n| n.len() <= LONGEST_COMMON_NAME) {
+    if let Some(wanted) = wanted {
+        wanted.append_to(&mut subject)?;
+    }
+    let has_name = wanted.is_some_and(|dn| dn.has(Nid::COMMONNAME));
+    let first = names.first().filter(|n| !has_name && n.len() <= LONGEST_COMMON_NAME);
+    if let Some(name) = first {
         subject.append_entry_by_nid(Nid::COMMONNAME, name)?;
     }
     Ok(subject.build())
@@ -146,7 +154,7 @@ mod tests {
         ] {
             let key = new_key(kind).unwrap();
             assert_eq!(key.bits(), bits);
-            let der = csr(&key, &names(&["a.example"]), false).unwrap();
+            let der = csr(&key, &names(&["a.example"]), false, None).unwrap();
             let request = X509Req::from_der(&der).unwrap();
             assert!(request.verify(&key).unwrap());
             assert!(request.public_key().unwrap().public_eq(&key));
@@ -170,7 +178,7 @@ mod tests {
     fn the_feature_is_asked_for_where_it_is_wanted() {
         let key = new_key(KeyType::Ecdsa256).unwrap();
         for must_staple in [true, false] {
-            let der = csr(&key, &names(&["a.example"]), must_staple).unwrap();
+            let der = csr(&key, &names(&["a.example"]), must_staple, None).unwrap();
             let (_, request) = X509CertificationRequest::from_der(&der).unwrap();
             let all: Vec<_> = request.requested_extensions().unwrap().collect();
             let features = all.iter().filter_map(|extension| match extension {
@@ -189,14 +197,19 @@ mod tests {
     #[test]
     fn names_and_subject() {
         let long = format!("{}.{}.example", "a".repeat(40), "b".repeat(40));
-        for (asked, subject) in [
-            (names(&["a.example"]), "CN=a.example"),
-            (names(&["a.example", "b.example", "*.c.example"]), "CN=a.example"),
-            (names(&[&long, "a.example"]), ""),
+        for (asked, wanted, subject) in [
+            (names(&["a.example"]), "", "CN=a.example"),
+            (names(&["a.example", "b.example", "*.c.example"]), "", "CN=a.example"),
+            (names(&[&long, "a.example"]), "", ""),
             // Commas and colons are data, not syntax.
-            (names(&["a.example,DNS:b.example"]), "CN=a.example,DNS:b.example"),
+            (names(&["a.example,DNS:b.example"]), "", "CN=a.example,DNS:b.example"),
+            (names(&["a.example"]), "O=Corp, C=DE", "O=Corp, C=DE, CN=a.example"),
+            (names(&["a.example"]), "O=Corp, CN=shop, C=DE", "O=Corp, CN=shop, C=DE"),
+            (names(&[&long]), "O=M\u{fc}ller", "O=M\u{fc}ller"),
         ] {
-            let der = csr(&new_key(KeyType::Ecdsa256).unwrap(), &asked, true).unwrap();
+            let wanted = Dn::parse(wanted).ok();
+            let key = new_key(KeyType::Ecdsa256).unwrap();
+            let der = csr(&key, &asked, true, wanted.as_ref()).unwrap();
             let (rest, request) = X509CertificationRequest::from_der(&der).unwrap();
             assert!(rest.is_empty());
             assert_eq!(request.certification_request_info.subject.to_string(), subject);

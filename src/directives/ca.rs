@@ -11,8 +11,8 @@ use super::url::{Plain, proxy, url};
 use super::values::{Choices, choice, invalid, list, number, parse_time, shown, word};
 use super::{CA_DIRECTIVES, find, first, once};
 use crate::settings::{
-    AcmeSettings, Budget, CaSettings, CfsslSettings, Challenge, EvidenceSettings, Nonce, Protocol,
-    ProxySettings, Secret, Signer, VaultSettings, WaySettings, is_host_name,
+    AcmeSettings, Budget, CaSettings, CfsslSettings, Challenge, Dn, EvidenceSettings, Nonce,
+    Protocol, ProxySettings, Secret, Signer, VaultSettings, WaySettings, is_host_name,
 };
 
 /// The protocols, by name. More come in later releases.
@@ -59,6 +59,7 @@ pub struct RawCa {
     profile: Option<String>,
     auth_key: Option<Secret>,
     timeout: Option<Duration>,
+    subject: Option<Dn>,
     issuer_certificate: Option<Vec<u8>>,
     ocsp_responder: Option<String>,
     ocsp_certificate: Option<Vec<u8>>,
@@ -115,6 +116,7 @@ impl RawCa {
             "profile" => once(&mut self.profile, name, || segment(value, name)),
             "auth_key_file" => once(&mut self.auth_key, name, || file(value, name, read, auth_key)),
             "timeout" => once(&mut self.timeout, name, || timeout(value, name)),
+            "subject" => once(&mut self.subject, name, || subject(value, name)),
             "issuer_certificate" => {
                 once(&mut self.issuer_certificate, name, || file(value, name, read, certificates))
             }
@@ -151,6 +153,7 @@ impl RawCa {
                 client_certificate,
                 proxy: self.proxy,
             },
+            subject: self.subject,
             issuer_certificate: self.issuer_certificate,
             name: self.name,
             budget: self.budget.unwrap_or_default(),
@@ -319,6 +322,11 @@ fn request_signer(
         ("", _) | (_, "") => Err(invalid("", directive, "two files")),
         _ => signer(certificate, key, directive, read),
     }
+}
+
+fn subject(value: &str, directive: &str) -> Result<Dn, String> {
+    let accepted = |cause| format!("attributes such as \"O=Corp, OU=Web, C=DE\": {cause}");
+    Dn::parse(value).map_err(|cause| invalid(value, directive, &accepted(cause)))
 }
 
 /// One address and no header fields (RFC 8555 section 7.3).

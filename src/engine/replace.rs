@@ -254,16 +254,17 @@ impl ReplaceJob {
 
     fn new_pending(&self, desk: &Desk, attempt: &Attempt) -> Result<Pending, String> {
         let settings = desk.entry(self.entry).settings.clone();
+        let ca = &desk.plan.cas[attempt.ca];
         let make = || {
             let key = new_key(settings.key)?;
             let key_pem = Secret::new(key.private_key_to_pem_pkcs8()?);
             Ok::<_, openssl::error::ErrorStack>((
-                csr(&key, &settings.names, settings.must_staple)?,
+                csr(&key, &settings.names, settings.must_staple, ca.subject.as_ref())?,
                 key_pem,
             ))
         };
         let (csr, key_pem) = make().map_err(|e| format!("key: {e}"))?;
-        let ca = desk.plan.cas[attempt.ca].name.clone();
+        let ca = ca.name.clone();
         let names = settings.names.clone();
         let reason = attempt.why.word().into();
         let order = Order { ca, names, reason, csr, accepted: false, state: Default::default() };

@@ -35,7 +35,7 @@ fn scene(key: Option<&[u8]>, answers: &[(u16, Value)]) -> (CfsslCa, Arc<Server>,
         auth_key: key.map(|key| Secret::new(key.to_vec())),
     };
     let names: Vec<String> = ["a.example", "b.example"].map(String::from).into();
-    let csr = csr(&new_key(KeyType::Ecdsa256).unwrap(), &names, false).unwrap();
+    let csr = csr(&new_key(KeyType::Ecdsa256).unwrap(), &names, false, None).unwrap();
     let order = Order {
         ca: "corp".into(),
         names,

@@ -45,7 +45,7 @@ impl Scene {
         let clock = Arc::new(FakeClock::at(NOW));
         let names: Vec<String> = ["a.example", "b.example"].map(String::from).into();
         let key = new_key(KeyType::Ecdsa256).unwrap();
-        let csr = csr(&key, &names, must_staple).unwrap();
+        let csr = csr(&key, &names, must_staple, None).unwrap();
         let mut order = Order {
             ca: "bao".into(),
             names,

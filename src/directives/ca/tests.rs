@@ -112,6 +112,22 @@ fn values() {
         ("crl", "ldap://crl.example/x.crl", Some(RESPONDER)),
         ("crl", "/etc/x.crl", Some(RESPONDER)),
         ("trusted_certificate", "", Some("it must be a file")),
+        ("subject", "O=Corp, OU=Web, C=DE", None),
+        (
+            "subject",
+            "O=Corp, X=1",
+            Some(
+                "it must be attributes such as \"O=Corp, OU=Web, C=DE\": \"X\" is none of CN, C, ST, \
+                 L, O, OU, STREET, DC, UID, serialNumber, emailAddress",
+            ),
+        ),
+        (
+            "subject",
+            "",
+            Some(
+                "it must be attributes such as \"O=Corp, OU=Web, C=DE\": \"\" is not like \"O=Corp\"",
+            ),
+        ),
         ("client_certificate", "", Some("it must be a file")),
         ("client_certificate_key", "", Some("it must be a file")),
         ("proxy", "http://proxy.example:3128", None),
@@ -152,7 +168,7 @@ fn shape() {
             "unknown directive \"resolver\" in ssl_cert_autofetch_ca \"corp\", known are: \
              \"protocol\", \"url\", \"trusted_certificate\", \"client_certificate\", \"client_certificate_key\", \"proxy\", \"account_key\", \"contact\", \
              \"accept_terms_of_service\", \"challenge\", \"role\", \"token_file\", \"namespace\", \"profile\", \"auth_key_file\", \"timeout\", \
-             \"issuer_certificate\", \"ocsp_responder\", \"ocsp_certificate\", \
+             \"subject\", \"issuer_certificate\", \"ocsp_responder\", \"ocsp_certificate\", \
                  \"ocsp_signer\", \"ocsp_nonce\", \"crl\", \"budget\"",
         ),
         (
@@ -201,6 +217,7 @@ fn settings() {
             name: "corp".into(),
             protocol: Protocol::Acme(acme.clone()),
             way: WaySettings::default(),
+            subject: None,
             issuer_certificate: None,
             budget: Budget { count: 5, window: Duration::from_secs(7 * 86400) },
             evidence: EvidenceSettings::default(),

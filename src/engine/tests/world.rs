@@ -278,6 +278,7 @@ fn ca_settings(ca: &FakeCa) -> CaSettings {
             timeout: s(30),
         }),
         way: Default::default(),
+        subject: None,
         issuer_certificate: None,
         evidence: EvidenceSettings {
             ocsp_responder: Some("http://ocsp/".into()),
