@@ -204,7 +204,7 @@ need_programs() {
 # What the tests alone start: CAs, responders and clients that others wrote.
 need_peers() {
     install cfssl=golang-cfssl cfssljson=golang-cfssl sqlite3=sqlite3 gnutls-cli=gnutls-bin \
-        javac=default-jdk-headless
+        javac=default-jdk-headless tinyproxy=tinyproxy-bin
 }
 
 # What the tests need of the Python package registry: OpenBao is in no distribution, and its

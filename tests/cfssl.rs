@@ -105,6 +105,7 @@ fn certificates_come_from_its_json_api() {
         format!(
             "ssl_cert_autofetch_ca {name} {{
                  protocol cfssl; url {}; profile web; auth_key_file {key}; ocsp_responder {};
+                 subject \"O=Corp\\\\, Inc., C=DE\";
              }}",
             server.url,
             responder.url()
@@ -126,6 +127,12 @@ fn certificates_come_from_its_json_api() {
     let monitor = Monitor::at(&status);
     let nginx = config.http(body).start();
     let old = monitor.wait_valid("a.test");
+    let leaf = Stored::of(&nginx.keystore(), "a.test").leaf();
+    let text = |e: &openssl::x509::X509NameEntryRef| {
+        String::from_utf8_lossy(e.data().as_slice()).into_owned()
+    };
+    let subject: Vec<_> = leaf.subject_name().entries().map(text).collect();
+    assert!(["Corp, Inc.", "DE", "a.test"].iter().all(|s| subject.contains(&s.to_string())));
     let client = Client::new(tls.number()).sni("a.test").trust(cfssl.root_pem());
     assert_eq!(client.connect().expect("handshake").serial, old);
     responder.set_status(&old, Status::Revoked { reason: Some(4), at: clock::now() });

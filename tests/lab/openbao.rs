@@ -109,6 +109,10 @@ impl OpenBao {
         self.write("int/config/urls", urls);
     }
 
+    pub fn address(&self) -> String {
+        self.port.addr().to_string()
+    }
+
     /// Where the module issues.
     pub fn mount(&self) -> String {
         self.url("int")
