@@ -1,5 +1,6 @@
 //! The HTTP port: one request, one bounded answer. The network adapter is in `http/network.rs`.
 
+pub mod haste;
 pub mod network;
 pub mod url;
 

@@ -3,7 +3,7 @@
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, Private};
-use openssl::x509::{X509, X509VerifyResult};
+use openssl::x509::X509;
 
 use super::values::shown;
 use crate::bundle::{KeyError, private_key};
@@ -27,7 +27,12 @@ pub(super) fn certificates(path: &str, directive: &str, read: Read) -> Result<Ve
 /// would trust nobody.
 pub(super) fn roots(path: &str, directive: &str, read: Read) -> Result<Vec<u8>, String> {
     let pem = certificates(path, directive, read)?;
-    let is_root = |c: &X509| c.issued(c) == X509VerifyResult::OK;
+    // A server's own certificate is trusted too, if it is its own issuer; whether it may sign
+    // others is not asked, then.
+    let is_root = |c: &X509| {
+        let same = c.issuer_name().try_cmp(c.subject_name()).is_ok_and(|order| order.is_eq());
+        same && c.public_key().and_then(|key| c.verify(&key)).is_ok_and(|signed| signed)
+    };
     match X509::stack_from_pem(&pem) {
         Ok(found) if found.iter().any(is_root) => Ok(pem),
         _ => Err(unusable(

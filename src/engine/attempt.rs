@@ -2,6 +2,7 @@
 //! may be asked.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use openssl::pkey::{PKey, Private};
 
@@ -9,6 +10,7 @@ use super::budget;
 use super::desk::Desk;
 use super::entry::Entry;
 use super::host::Count;
+use super::job::{MINIMUM, patience};
 use super::schedule::Why;
 use crate::bundle::private_key;
 use crate::ca::csr::is_of_kind;
@@ -68,9 +70,9 @@ impl Attempt {
         }
         let place = |name: &String| desk.plan.cas.iter().position(|c| c.name == *name);
         let mut cas: VecDeque<usize> = entry.settings.cas.iter().filter_map(place).collect();
-        // An order that is under way comes first, whoever has it: nothing is issued while a chain
+        // An order that a CA has comes first, whoever has it: nothing is issued while a chain
         // waits, and an order that was left in favour of another CA would never be taken up.
-        if let Some(pending) = &pending {
+        if let Some(pending) = pending.as_ref().filter(|p| is_at_ca(p)) {
             if let Some(i) = cas.iter().position(|c| desk.plan.cas[*c].name == pending.order.ca) {
                 let first = cas.remove(i);
                 first.into_iter().for_each(|ca| cas.push_front(ca));
@@ -97,10 +99,30 @@ impl Attempt {
         })
     }
 
+    /// How long one request to the CA may take, if less than usual: nothing may be served, and
+    /// another CA is left to ask in the time that a handshake waits. What is too short for an
+    /// honest try helps nobody; and every other attempt leaves the CA all of its time, should it be
+    /// slow and the only one that works.
+    pub fn haste(&self, desk: &Desk, entry: &Entry, now: Time) -> Option<Duration> {
+        let others = u32::try_from(self.cas.len()).ok().filter(|others| *others > 0)?;
+        let demanded = desk.board().demanded(entry.index);
+        let since = demanded.or(self.why.is_bad().then_some(now))?;
+        let left = patience(now, Some(since), entry.settings.timeout).since(now);
+        let share = left / (others + 2);
+        (entry.news.issue_failures % 2 == 0 && share >= MINIMUM).then_some(share)
+    }
+
     /// The issuance that is under way at the CA whose turn it is.
     pub fn under_way(&self, desk: &Desk) -> Option<&Pending> {
         self.pending.as_ref().filter(|p| p.order.ca == desk.plan.cas[self.ca].name)
     }
+}
+
+/// Whether there is an order at the CA, as far as we know: a request that was lost on the way is
+/// none, and its CA is asked in its turn.
+fn is_at_ca(pending: &Pending) -> bool {
+    let order = &pending.order;
+    order.accepted || !order.state.is_null() || pending.chain.is_some()
 }
 
 /// Whether an issuance of an earlier attempt is gone on with.

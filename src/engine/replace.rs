@@ -14,6 +14,7 @@ use super::schedule::Why;
 use crate::ca::csr::{csr, new_key};
 use crate::ca::{IssueError, Issued, Order, Progress};
 use crate::clock::Time;
+use crate::http::haste;
 use crate::keystore::{KeystoreError, Pending, Replacing};
 use crate::report::What;
 use crate::settings::Secret;
@@ -124,10 +125,12 @@ impl ReplaceJob {
             Ok(pending) => pending,
             Err(cause) => return self.stuck(desk, attempt, cause),
         };
-        let progress = {
-            let current = desk.entry(self.entry).bundle.clone().ok();
-            desk.ports.cas[attempt.ca].step(&mut pending.order, current.as_deref())
+        let (current, limit) = {
+            let entry = desk.entry(self.entry);
+            (entry.bundle.clone().ok(), attempt.haste(desk, &entry, desk.now()))
         };
+        let ca = &desk.ports.cas[attempt.ca];
+        let progress = haste::with(limit, || ca.step(&mut pending.order, current.as_deref()));
         if let Ok(Progress::Issued(Issued { chain, key })) = &progress {
             pending.chain = Some(chain.clone());
             key.iter().for_each(|key| pending.key_pem = key.clone());
@@ -153,7 +156,7 @@ impl ReplaceJob {
             Ok(Progress::Wait(time)) => self.wait(desk, attempt, time),
             Ok(Progress::LookAgain) => self.look_again(desk, attempt),
             Ok(Progress::Issued(_)) => self.check_chain(desk, attempt),
-            Err(error) => self.refused(desk, attempt, &error),
+            Err(error) => self.refused(desk, attempt, &error, limit),
         }
     }
 
@@ -186,7 +189,13 @@ impl ReplaceJob {
     }
 
     /// An error of a CA: the next one is asked, but not with what is wrong with the name.
-    fn refused(&mut self, desk: &Desk, mut attempt: Box<Attempt>, error: &IssueError) -> Next {
+    fn refused(
+        &mut self,
+        desk: &Desk,
+        mut attempt: Box<Attempt>,
+        error: &IssueError,
+        limit: Option<Duration>,
+    ) -> Next {
         let about_name = matches!(error, IssueError::Refused { about_name: true, .. });
         if attempt.pending.is_none()
             && !about_name
@@ -208,7 +217,13 @@ impl ReplaceJob {
             entry.rests.push((attempt.ca, until));
         }
         drop(entry);
-        self.failed(desk, attempt, error.to_string(), not_before)
+        let cause = match (error, limit) {
+            (IssueError::Unreachable { .. }, Some(limit)) => {
+                format!("{error} (in haste: {:.1} s a request)", limit.as_secs_f32())
+            }
+            _ => error.to_string(),
+        };
+        self.failed(desk, attempt, cause, not_before)
     }
 
     /// This CA gave nothing that may be served: the next one.

@@ -14,7 +14,7 @@ use ureq::http::{self, HeaderMap};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, AsSendBody, Body};
 
-use super::{Http, HttpError, Method, Request, Response, url};
+use super::{Http, HttpError, Method, Request, Response, haste, url};
 use crate::clock::Stopwatch;
 use crate::report::printable;
 use crate::settings::WaySettings;
@@ -124,7 +124,7 @@ fn exchange(
     let ready = builder.body(body).map_err(|e| HttpError::Url(printable(&e.to_string())))?;
     let ready = agent
         .configure_request(ready)
-        .timeout_global(Some(request.timeout))
+        .timeout_global(Some(haste::limited(request.timeout)))
         .timeout_resolve(way.stall)
         .timeout_connect(way.stall)
         .timeout_recv_response(way.stall)

@@ -439,6 +439,7 @@ fn trusted_certificates() {
     let intermediate = anchor.issue(crate::fixture::Spec::ca("intermediate"));
     let read = |path: &str| match path {
         "root.pem" => Ok(anchor.pem()),
+        "server.pem" => Ok(crate::fixture::self_signed(Default::default()).pem()),
         "both.pem" => Ok([intermediate.pem(), anchor.pem()].concat()),
         "intermediate.pem" => Ok(intermediate.pem()),
         "key.pem" => Ok(anchor.key.private_key_to_pem_pkcs8().unwrap()),
@@ -448,6 +449,7 @@ fn trusted_certificates() {
     for (file, cause) in [
         ("root.pem", None),
         ("both.pem", None),
+        ("server.pem", None),
         ("intermediate.pem", Some("no root found")),
         ("key.pem", Some("no PEM certificate found")),
         ("empty.pem", Some("no PEM certificate found")),

@@ -1,6 +1,7 @@
 //! Replacements: of what is bad, and of what grows old.
 
 mod budget;
+mod cas;
 mod orders;
 mod proof;
 

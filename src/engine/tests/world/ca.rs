@@ -5,10 +5,13 @@ use openssl::x509::X509Ref;
 
 use crate::bundle::Bundle;
 use crate::ca::renewal::RenewalInfo;
+use crate::http::haste;
 
 /// What a CA does next; when nothing is left to do it takes orders and issues in the next step.
 pub enum Do {
     Fail(IssueError),
+    /// The request does not arrive.
+    Down,
     Wait(Duration),
     /// Issues with a life of these seconds from [`NOW`].
     IssueFor(i64, i64),
@@ -33,6 +36,8 @@ pub struct FakeCa {
     pub issued: AtomicUsize,
     /// Each key that a CSR asked for, in DER.
     pub keys: Mutex<Vec<Vec<u8>>>,
+    /// How long a request of each step might have taken.
+    pub limits: Mutex<Vec<Duration>>,
     /// What it issues has the TLS feature.
     pub must_staple: AtomicBool,
     /// What it says about renewal; None: it offers nothing of that.
@@ -64,6 +69,7 @@ impl FakeCa {
             orders: AtomicUsize::new(0),
             issued: AtomicUsize::new(0),
             keys: Mutex::default(),
+            limits: Mutex::default(),
             must_staple: AtomicBool::new(false),
             suggestion: Mutex::default(),
             asked: AtomicUsize::new(0),
@@ -132,6 +138,13 @@ impl Ca for FakeCa {
         let key = PKey::private_key_from_pem(pending.key_pem.bytes()).unwrap();
         assert!(key.public_eq(&public), "the pending key is another one");
 
+        self.limits.lock().unwrap().push(haste::limited(s(30)));
+        let mut script = self.script.lock().unwrap();
+        if script.front().is_some_and(|next| matches!(next, Do::Down)) {
+            script.pop_front();
+            return Err(IssueError::Unreachable { what: "order", cause: "down".into() });
+        }
+        drop(script);
         if order.state.is_null() {
             self.orders.fetch_add(1, SeqCst);
             self.keys.lock().unwrap().push(public.public_key_to_der().unwrap());
@@ -143,6 +156,7 @@ impl Ca for FakeCa {
         let next = self.script.lock().unwrap().pop_front();
         Ok(match next {
             Some(Do::Fail(error)) => return Err(error),
+            Some(Do::Down) => unreachable!("taken above"),
             Some(Do::Wait(time)) => {
                 order.state["polled"] = json!(true);
                 Progress::Wait(time)
