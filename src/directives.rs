@@ -270,6 +270,17 @@ pub static CA_DIRECTIVES: &[Directive] = &[
             "agree to the CA's terms of service",
         )
     },
+    Directive {
+        min: 2,
+        max: 2,
+        ..ca_directive(
+            "external_account_key",
+            "KID FILE",
+            "",
+            "acme: external account binding: the key's name and a file with the HMAC key in \
+             base64url, as the CA hands them out; used once, for a new account",
+        )
+    },
     ca_directive(
         "challenge",
         "http-01 | tls-alpn-01",

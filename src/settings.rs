@@ -165,7 +165,18 @@ pub struct AcmeSettings {
     /// URLs, `mailto:` in front.
     pub contact: Vec<String>,
     pub accept_terms_of_service: bool,
+    /// What binds a new account to the customer that the CA knows (RFC 8555 section 7.3.4).
+    pub external_account: Option<ExternalAccount>,
     pub challenge: Challenge,
+}
+
+/// Credentials that a CA hands out for one account or several.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExternalAccount {
+    /// The key's name at the CA; no secret.
+    pub kid: String,
+    /// The bytes of the MAC key.
+    pub key: Secret,
 }
 
 /// `protocol vault`: the PKI secrets engine of OpenBao and Vault.

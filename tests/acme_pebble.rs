@@ -223,6 +223,7 @@ impl World {
             account_key: None,
             contact: vec!["mailto:admin@corp.example".into()],
             accept_terms_of_service: true,
+            external_account: None,
             challenge: Challenge::Http01,
             timeout: Duration::from_secs(10),
         }

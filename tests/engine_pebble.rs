@@ -95,6 +95,7 @@ impl Worker {
                 account_key: None,
                 contact: vec![],
                 accept_terms_of_service: true,
+                external_account: None,
                 challenge: Challenge::Http01,
                 timeout: Duration::from_secs(10),
             }),

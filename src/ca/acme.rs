@@ -6,10 +6,12 @@
 
 mod account;
 mod authorization;
+mod binding;
 mod client;
 mod jws;
 mod order;
 mod problem;
+mod registration;
 mod renewal;
 
 use std::collections::BTreeMap;
@@ -89,7 +91,7 @@ impl AcmeCa {
                 self.client.post(&account.key, &Post { by, ..post })
             }
             Err(Failure::Rejected(rejection)) if rejection.is("unauthorized") => {
-                account::check(&self.client, &account)?;
+                registration::check(&self.client, &account)?;
                 Err(Failure::Rejected(rejection))
             }
             result => result,

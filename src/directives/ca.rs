@@ -4,15 +4,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::files::{
-    Read, account_key, auth_key, certificates, client_key, is_key_of, one_certificate, roots,
-    signer,
+    Read, account_key, auth_key, certificates, client_key, is_key_of, mac_key, one_certificate,
+    roots, signer,
 };
 use super::url::{Plain, proxy, url};
 use super::values::{Choices, choice, invalid, list, number, parse_time, shown, word};
 use super::{CA_DIRECTIVES, find, first, once};
 use crate::settings::{
-    AcmeSettings, Budget, CaSettings, CfsslSettings, Challenge, Dn, EvidenceSettings, Nonce,
-    Protocol, ProxySettings, Secret, Signer, VaultSettings, WaySettings, is_host_name,
+    AcmeSettings, Budget, CaSettings, CfsslSettings, Challenge, Dn, EvidenceSettings,
+    ExternalAccount, Nonce, Protocol, ProxySettings, Secret, Signer, VaultSettings, WaySettings,
+    is_host_name,
 };
 
 /// The protocols, by name. More come in later releases.
@@ -52,6 +53,7 @@ pub struct RawCa {
     account_key: Option<Secret>,
     contact: Vec<String>,
     accept_terms_of_service: Option<()>,
+    external_account: Option<ExternalAccount>,
     challenge: Option<Challenge>,
     role: Option<String>,
     token_file: Option<PathBuf>,
@@ -109,6 +111,10 @@ impl RawCa {
             }
             "contact" => args.iter().try_for_each(|a| self.add_contact(a, name)),
             "accept_terms_of_service" => once(&mut self.accept_terms_of_service, name, || Ok(())),
+            "external_account_key" => {
+                let key = args.get(1).copied().unwrap_or_default();
+                once(&mut self.external_account, name, || external_account(value, key, name, read))
+            }
             "challenge" => once(&mut self.challenge, name, || choice(CHALLENGES, value, name)),
             "role" => once(&mut self.role, name, || segment(value, name)),
             "token_file" => once(&mut self.token_file, name, || path(value, name)),
@@ -178,6 +184,7 @@ impl RawCa {
                 account_key: self.account_key.take(),
                 contact: std::mem::take(&mut self.contact),
                 accept_terms_of_service: self.accept_terms_of_service.is_some(),
+                external_account: self.external_account.take(),
                 challenge: self.challenge.unwrap_or_default(),
                 ca,
                 url,
@@ -230,6 +237,7 @@ impl RawCa {
             ("account_key", ACME, self.account_key.is_some()),
             ("contact", ACME, !self.contact.is_empty()),
             ("accept_terms_of_service", ACME, self.accept_terms_of_service.is_some()),
+            ("external_account_key", ACME, self.external_account.is_some()),
             ("challenge", ACME, self.challenge.is_some()),
             ("role", VAULT, self.role.is_some()),
             ("token_file", VAULT, self.token_file.is_some()),
@@ -327,6 +335,21 @@ fn request_signer(
 fn subject(value: &str, directive: &str) -> Result<Dn, String> {
     let accepted = |cause| format!("attributes such as \"O=Corp, OU=Web, C=DE\": {cause}");
     Dn::parse(value).map_err(|cause| invalid(value, directive, &accepted(cause)))
+}
+
+/// A key's name goes into a header in JSON: any text that can be seen.
+fn external_account(
+    kid: &str,
+    key: &str,
+    directive: &str,
+    read: Read,
+) -> Result<ExternalAccount, String> {
+    if !(1..=512).contains(&kid.len()) || !kid.bytes().all(|b| b.is_ascii_graphic()) {
+        let accepted = "the name of the key as the CA hands it out, without spaces, and a file";
+        return Err(invalid(kid, directive, accepted));
+    }
+    let key = file(key, directive, read, mac_key)?;
+    Ok(ExternalAccount { kid: kid.to_owned(), key })
 }
 
 /// One address and no header fields (RFC 8555 section 7.3).

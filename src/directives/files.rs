@@ -1,9 +1,11 @@
 //! Files named in the configuration: parsed at once, so that `nginx -t` finds the broken ones.
 
+use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine};
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, Private};
 use openssl::x509::X509;
+use zeroize::Zeroizing;
 
 use super::values::shown;
 use crate::bundle::{KeyError, private_key};
@@ -120,6 +122,39 @@ pub(super) fn auth_key(path: &str, directive: &str, read: Read) -> Result<Secret
     });
     let accepted = "a file with the profile's key, 32 or more hexadecimal digits and nothing else";
     checked.map_err(|cause| unusable(path, directive, &cause, accepted))
+}
+
+/// The HMAC key of an external account binding. CAs hand it out in base64url; what mail and
+/// copying make of that is accepted too.
+pub(super) fn mac_key(path: &str, directive: &str, read: Read) -> Result<Secret, String> {
+    let checked = read(path).map(Secret::new).and_then(|text| {
+        let key = base64_bytes(text.bytes()).ok_or("not base64url")?;
+        // RFC 7518 section 3.2 wants 32; what a CA has given out can't be made longer here.
+        match key.bytes().len() {
+            16..=1024 => Ok(key),
+            length => Err(format!("a key of {length} bytes")),
+        }
+    });
+    let accepted = "a file with the HMAC key, 16 to 1024 bytes in base64url, and nothing else";
+    checked.map_err(|cause| unusable(path, directive, &cause, accepted))
+}
+
+/// Base64url or base64, padded or not, with white space anywhere.
+fn base64_bytes(text: &[u8]) -> Option<Secret> {
+    let plain = |b: &u8| match b {
+        b'+' => b'-',
+        b'/' => b'_',
+        b => *b,
+    };
+    // Of the right size at once: a buffer that grows leaves copies behind.
+    let mut digits = Zeroizing::new(Vec::with_capacity(text.len()));
+    digits.extend(text.iter().filter(|b| !b.is_ascii_whitespace()).map(plain));
+    while digits.last() == Some(&b'=') {
+        digits.pop();
+    }
+    let mut bytes = Zeroizing::new(vec![0; digits.len()]);
+    let length = BASE64URL.decode_slice(&*digits, &mut bytes).ok()?;
+    Some(Secret::new(bytes[..length].to_vec()))
 }
 
 fn is_account_key(key: &PKey<Private>) -> bool {
@@ -262,6 +297,30 @@ mod tests {
         let gone = |path: &str| if path == "c" { Ok(own.pem()) } else { Err("gone".into()) };
         assert!(signer("c", "k", "d", &gone).unwrap_err().starts_with("cannot use \"k\""));
         assert!(signer("k", "c", "d", &gone).unwrap_err().starts_with("cannot use \"k\""));
+    }
+
+    #[test]
+    fn mac_keys() {
+        let bytes: Vec<u8> = (0..16).map(|i| 0xff - i).collect();
+        for text in
+            ["__79_Pv6-fj39vX08_Lx8A", "//79/Pv6+fj39vX08/Lx8A==", " __79_Pv6-fj3\r\n9vX08_Lx8A=\n"]
+        {
+            let key = mac_key("k", "external_account_key", &|_| Ok(text.into())).unwrap();
+            assert_eq!(key.bytes(), bytes, "{text}");
+        }
+        let long = "A".repeat(1368);
+        for (text, cause) in [
+            ("", "a key of 0 bytes"),
+            ("__79_Pv6-fj39vX08_Lx", "a key of 15 bytes"),
+            (&long, "a key of 1026 bytes"),
+            ("kid: x", "not base64url"),
+            ("{\"key\":\"__79\"}", "not base64url"),
+            ("A", "not base64url"),
+        ] {
+            let error = mac_key("k", "external_account_key", &|_| Ok(text.into())).unwrap_err();
+            let expected = format!("cannot use \"k\" in \"external_account_key\": {cause}, ");
+            assert!(error.starts_with(&expected), "{error}");
+        }
     }
 
     #[test]

@@ -73,6 +73,7 @@ fn settings() -> AcmeSettings {
         account_key: Some(Secret::new(KEY.with(Vec::clone))),
         contact: Vec::new(),
         accept_terms_of_service: true,
+        external_account: None,
         challenge: Challenge::Http01,
         timeout: Duration::from_secs(10),
     }

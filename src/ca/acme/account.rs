@@ -4,12 +4,11 @@
 use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
-use super::client::{Client, Failure, JSON, JSON_LIMIT, Post, lock, parse};
-use super::jws::{AccountKey, Signed};
+use super::client::{Client, lock};
+use super::jws::AccountKey;
+use super::registration::{may_register, register};
 use crate::ca::IssueError;
-use crate::http::Response;
 use crate::settings::{AcmeSettings, Secret};
 
 /// Keeps `accounts/CA/account.json`.
@@ -56,11 +55,6 @@ pub struct Account {
 pub struct Accounts {
     store: Arc<dyn AccountStore>,
     known: Mutex<Option<Arc<Account>>>,
-}
-
-#[derive(Deserialize)]
-struct AccountObject {
-    status: String,
 }
 
 impl Accounts {
@@ -110,8 +104,8 @@ impl Accounts {
         client: &Client,
         own_key: Option<AccountKey>,
     ) -> Result<Account, IssueError> {
-        let payload = application(settings, client)?;
         if own_key.is_none() {
+            may_register(settings, client)?;
             self.store.with_lock(&settings.ca, &mut with_key)?;
         }
         let mut made = None;
@@ -126,7 +120,7 @@ impl Accounts {
                 (None, Some(pem)) => stored_key(pem)?,
                 (None, None) => return Err(IssueError::Storage("the account key is gone".into())),
             };
-            let url = register(client, &key, &payload)?;
+            let url = register(settings, client, &key)?;
             let changed = StoredAccount {
                 directory: settings.url.clone(),
                 url: Some(url.clone()),
@@ -137,29 +131,6 @@ impl Accounts {
             Ok(Some(changed))
         })?;
         made.ok_or_else(|| IssueError::Storage("the account was not stored".into()))
-    }
-}
-
-/// Whether the CA still works for `account`; asked when it says `unauthorized`, which does not
-/// tell the account from the order (section 7.3.6).
-pub fn check(client: &Client, account: &Account) -> Result<(), IssueError> {
-    const WHAT: &str = "account";
-    let post = Post {
-        what: WHAT,
-        url: &account.url,
-        by: Signed::ByAccount(&account.url),
-        payload: Vec::new(),
-        accept: JSON,
-        limit: JSON_LIMIT,
-    };
-    match client.post(&account.key, &post) {
-        Ok(response) => must_be_valid(&response, &account.url),
-        Err(Failure::Rejected(rejection)) if rejection.is("unauthorized") => {
-            let line = rejection.problem.line();
-            Err(IssueError::Configuration(format!("account \"{}\": {line}", account.url)))
-        }
-        // Nothing learned: the first error stands.
-        Err(_) => Ok(()),
     }
 }
 
@@ -204,69 +175,6 @@ fn with_key(stored: Option<StoredAccount>) -> Result<Option<StoredAccount>, Issu
     let key = AccountKey::generate().map_err(failed)?;
     let key = key.to_pem().map_err(|e| failed(e.to_string()))?;
     Ok(Some(StoredAccount { key: Some(key), ..stored }))
-}
-
-/// The payload of newAccount. What the administrator has not agreed to is not sent.
-fn application(settings: &AcmeSettings, client: &Client) -> Result<Vec<u8>, IssueError> {
-    let directory = client.directory()?;
-    let name = &settings.ca;
-    if let (Some(terms), false) = (directory.terms_of_service(), settings.accept_terms_of_service) {
-        return Err(IssueError::Configuration(format!(
-            "\"{name}\" asks to agree to its terms of service, \"{}\": \
-             read them and set accept_terms_of_service",
-            crate::report::printable(terms)
-        )));
-    }
-    if directory.external_account_required() {
-        return Err(IssueError::Configuration(format!(
-            "\"{name}\" gives accounts only with external account binding"
-        )));
-    }
-    let mut payload = json!({});
-    if settings.accept_terms_of_service {
-        payload["termsOfServiceAgreed"] = true.into();
-    }
-    if !settings.contact.is_empty() {
-        payload["contact"] = settings.contact.clone().into();
-    }
-    Ok(payload.to_string().into_bytes())
-}
-
-/// Section 7.3: 201 with a new account, or 200 with the one that the key has already.
-fn register(client: &Client, key: &AccountKey, payload: &[u8]) -> Result<String, IssueError> {
-    const WHAT: &str = "newAccount";
-    let directory = client.directory()?;
-    let post = Post {
-        what: WHAT,
-        url: &directory.new_account,
-        by: Signed::ByKey,
-        payload: payload.to_owned(),
-        accept: JSON,
-        limit: JSON_LIMIT,
-    };
-    let response = match client.post(key, &post) {
-        Ok(response) => response,
-        // Section 7.3.6: the key's account was closed.
-        Err(Failure::Rejected(rejection)) if rejection.is("unauthorized") => {
-            let line = rejection.problem.line();
-            return Err(IssueError::Configuration(format!("{WHAT}: {line}")));
-        }
-        Err(failure) => return Err(failure.into_error(WHAT)),
-    };
-    let url = client.location(WHAT, &response)?;
-    must_be_valid(&response, &url)?;
-    Ok(url)
-}
-
-fn must_be_valid(response: &Response, url: &str) -> Result<(), IssueError> {
-    let account: AccountObject = parse("account", response)?;
-    match account.status.as_str() {
-        "valid" => Ok(()),
-        status => Err(IssueError::Configuration(format!(
-            "account \"{url}\" is {}: the CA wants another account key",
-            crate::report::printable(status)
-        ))),
-    }
 }
 
 mod pem {

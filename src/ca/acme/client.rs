@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::jws::{AccountKey, Signed};
 use super::problem::Rejection;
@@ -53,6 +54,18 @@ pub struct Post<'a> {
     pub payload: Vec<u8>,
     pub accept: &'static str,
     pub limit: usize,
+}
+
+impl<'a> Post<'a> {
+    pub fn json(what: &'static str, url: &'a str, by: Signed<'a>, payload: &Value) -> Post<'a> {
+        let payload = payload.to_string().into_bytes();
+        Post { what, url, by, payload, accept: JSON, limit: JSON_LIMIT }
+    }
+
+    /// POST-as-GET (section 6.3).
+    pub fn get(what: &'static str, url: &'a str, by: Signed<'a>) -> Post<'a> {
+        Post { what, url, by, payload: Vec::new(), accept: JSON, limit: JSON_LIMIT }
+    }
 }
 
 /// Why a request brought no good answer.

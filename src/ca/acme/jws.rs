@@ -11,7 +11,7 @@ use openssl::hash::{MessageDigest, hash};
 use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, Private};
 use openssl::sign::Signer;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::bundle::private_key;
 use crate::ca::csr::new_key;
@@ -70,6 +70,11 @@ impl AccountKey {
         &self.thumbprint
     }
 
+    /// The public key.
+    pub fn jwk(&self) -> &str {
+        &self.jwk
+    }
+
     /// RFC 8555 section 8.1.
     pub fn key_authorization(&self, token: &str) -> String {
         format!("{token}.{}", self.thumbprint)
@@ -94,11 +99,7 @@ impl AccountKey {
                 json!({"alg": alg, "kid": account, "nonce": nonce, "url": url}).to_string()
             }
         };
-        let protected = BASE64URL.encode(header);
-        let payload = BASE64URL.encode(payload);
-        let signature = self.signature(format!("{protected}.{payload}").as_bytes())?;
-        let signature = BASE64URL.encode(signature);
-        let jws = json!({"protected": protected, "payload": payload, "signature": signature});
+        let jws = flattened(&header, payload, |text| self.signature(text))?;
         Ok(jws.to_string().into_bytes())
     }
 
@@ -132,6 +133,17 @@ impl Algorithm {
             Algorithm::Rs256 => "RS256",
         }
     }
+}
+
+/// RFC 7515 section 7.2.2.
+pub fn flattened(
+    header: &str,
+    payload: &[u8],
+    sign: impl FnOnce(&[u8]) -> Result<Vec<u8>, ErrorStack>,
+) -> Result<Value, ErrorStack> {
+    let (protected, payload) = (BASE64URL.encode(header), BASE64URL.encode(payload));
+    let signature = BASE64URL.encode(sign(format!("{protected}.{payload}").as_bytes())?);
+    Ok(json!({"protected": protected, "payload": payload, "signature": signature}))
 }
 
 fn algorithm(key: &PKey<Private>) -> Result<Algorithm, String> {
@@ -171,7 +183,6 @@ mod tests {
     use openssl::ec::{EcGroup, EcKey, EcPoint};
     use openssl::rsa::{Rsa, RsaPrivateKeyBuilder};
     use openssl::sign::Verifier;
-    use serde_json::Value;
 
     use super::*;
 

@@ -111,6 +111,13 @@ impl Rejection {
         self.problem.kind == kind
     }
 
+    /// Whether the same request may fare better later.
+    pub fn is_busy(&self) -> bool {
+        let kind = self.problem.kind.as_str();
+        matches!(kind, "rateLimited" | "serverInternal" | "badNonce")
+            || matches!(self.status, 429 | 500..)
+    }
+
     /// Sorts the answer by who has to act: the CA later, the administrator, or a new order.
     pub fn into_error(self, what: &'static str) -> IssueError {
         let problem = self.problem.line();
@@ -127,7 +134,7 @@ impl Rejection {
                 | "unsupportedContact",
                 _,
             ) => IssueError::Configuration(format!("{what}: {problem}")),
-            ("rateLimited" | "serverInternal" | "badNonce", _) | (_, 429 | 500..) => {
+            _ if self.is_busy() => {
                 IssueError::Busy { what, problem, retry_after: self.retry_after }
             }
             _ => IssueError::Refused {

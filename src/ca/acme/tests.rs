@@ -18,7 +18,7 @@ use super::{AccountStore, AcmeCa, Change, StoredAccount};
 use crate::ca::{Ca, ChallengeAnswer, Challenges, IssueError, Order, Progress};
 use crate::clock::{FakeClock, Time};
 use crate::http::{Http, HttpError, Method, Request, Response};
-use crate::settings::{AcmeSettings, Challenge, Secret};
+use crate::settings::{AcmeSettings, Challenge, ExternalAccount, Secret};
 
 const BASE: &str = "https://ca.example";
 const TOKEN: &str = "evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA";
@@ -148,6 +148,8 @@ struct Bench {
     /// Requests and publications, in their order.
     log: Mutex<Vec<String>>,
     signers: Mutex<Vec<Value>>,
+    /// What POSTs carried; null: nothing.
+    payloads: Mutex<Vec<Value>>,
     stored: Mutex<Option<StoredAccount>>,
     /// How long others need to see what is published.
     settle: Mutex<Duration>,
@@ -157,8 +159,8 @@ impl Bench {
     fn new() -> Arc<Bench> {
         let (script, nonces, given) = (Mutex::default(), Mutex::default(), Mutex::default());
         let (log, signers, stored) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let settle = Mutex::default();
-        Arc::new(Bench { script, nonces, given, log, signers, stored, settle })
+        let (settle, payloads) = (Mutex::default(), Mutex::default());
+        Arc::new(Bench { script, nonces, given, log, signers, payloads, stored, settle })
     }
 
     /// With an account that is stored already.
@@ -219,14 +221,15 @@ impl Bench {
         let by_key = request.url == url("/new-acct");
         assert_eq!((header.get("jwk").is_some(), header.get("kid").is_some()), (by_key, !by_key));
         self.signers.lock().unwrap().push(header[if by_key { "jwk" } else { "kid" }].clone());
+        let payload = part("payload");
+        let payload = serde_json::from_slice(&payload).unwrap_or_else(|_| {
+            assert!(payload.is_empty());
+            Value::Null
+        });
         if let Some(expected) = expected {
-            let payload = part("payload");
-            let payload = serde_json::from_slice(&payload).unwrap_or_else(|_| {
-                assert!(payload.is_empty());
-                Value::Null
-            });
             assert_eq!(&payload, expected);
         }
+        self.payloads.lock().unwrap().push(payload);
     }
 }
 
@@ -300,6 +303,7 @@ fn settings() -> AcmeSettings {
         account_key: None,
         contact: vec!["mailto:a@b.example".into()],
         accept_terms_of_service: true,
+        external_account: None,
         challenge: Challenge::Http01,
         timeout: Duration::from_secs(30),
     }

@@ -142,6 +142,14 @@ fn values() {
 }
 
 #[test]
+fn an_unknown_one() {
+    let known = list(CA_DIRECTIVES.iter().map(|d| d.name));
+    let error = set(&[("resolver", &["127.0.0.1"])]).unwrap_err();
+    let expected = "unknown directive \"resolver\" in ssl_cert_autofetch_ca \"corp\", known are: ";
+    assert_eq!(error, format!("{expected}{known}"));
+}
+
+#[test]
 fn shape() {
     let url: Line = ("url", &["https://ca.example/"]);
     let terms: Line = ("accept_terms_of_service", &[]);
@@ -164,12 +172,19 @@ fn shape() {
              http-01 | tls-alpn-01\"",
         ),
         (
-            &[("resolver", &["127.0.0.1"])],
-            "unknown directive \"resolver\" in ssl_cert_autofetch_ca \"corp\", known are: \
-             \"protocol\", \"url\", \"trusted_certificate\", \"client_certificate\", \"client_certificate_key\", \"proxy\", \"account_key\", \"contact\", \
-             \"accept_terms_of_service\", \"challenge\", \"role\", \"token_file\", \"namespace\", \"profile\", \"auth_key_file\", \"timeout\", \
-             \"subject\", \"issuer_certificate\", \"ocsp_responder\", \"ocsp_certificate\", \
-                 \"ocsp_signer\", \"ocsp_nonce\", \"crl\", \"budget\"",
+            &[("external_account_key", &["kid-1"])],
+            "invalid number of arguments in \"external_account_key\" directive, it must be \
+             \"external_account_key KID FILE\"",
+        ),
+        (
+            &[("external_account_key", &["kid 1", "/x"])],
+            "invalid value \"kid 1\" in \"external_account_key\", it must be the name of the key \
+             as the CA hands it out, without spaces, and a file",
+        ),
+        (
+            &[("external_account_key", &["kid-1", "/x"])],
+            "cannot use \"/x\" in \"external_account_key\": no such file, it must be a file with \
+             the HMAC key, 16 to 1024 bytes in base64url, and nothing else",
         ),
         (
             &[("ocsp_signer", &["signer.pem"])],
@@ -206,6 +221,7 @@ fn settings() {
         account_key: None,
         contact: vec![],
         accept_terms_of_service: false,
+        external_account: None,
         challenge: Challenge::Http01,
         timeout: Duration::from_secs(30),
     };

@@ -274,6 +274,7 @@ fn ca_settings(ca: &FakeCa) -> CaSettings {
             account_key: None,
             contact: vec![],
             accept_terms_of_service: true,
+            external_account: None,
             challenge: Challenge::Http01,
             timeout: s(30),
         }),

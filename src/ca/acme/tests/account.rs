@@ -34,7 +34,7 @@ fn accounts_that_the_administrator_must_mend() {
         (
             settings(),
             vec![directory(json!({"externalAccountRequired": true}))],
-            "external account binding",
+            "set external_account_key",
         ),
         (settings(), vec![directory(json!({})), nonce(), closed], "is deactivated"),
         (
@@ -62,11 +62,58 @@ fn accounts_that_the_administrator_must_mend() {
     }
 }
 
+fn bound() -> AcmeSettings {
+    let key = Secret::new(b"sixteen letters.".into());
+    let external = ExternalAccount { kid: "kid-1".into(), key };
+    AcmeSettings { external_account: Some(external), ..settings() }
+}
+
+#[test]
+fn external_accounts_are_bound_whether_that_is_required_or_not() {
+    for meta in [json!({"externalAccountRequired": true}), json!({})] {
+        let bench = Bench::new();
+        let ca = bench.ca_at(bound(), now());
+        let requests = [directory(meta), nonce(), new_account(), new_order()];
+        assert_eq!(bench.step(&ca, &mut order(), requests).unwrap(), wait(0));
+        let sent = bench.payloads.lock().unwrap()[0].clone();
+        let binding = &sent["externalAccountBinding"];
+        let part = |name: &str| {
+            let text = BASE64URL.decode(binding[name].as_str().unwrap()).unwrap();
+            serde_json::from_slice::<Value>(&text).unwrap()
+        };
+        let header = json!({"alg": "HS256", "kid": "kid-1", "url": url("/new-acct")});
+        assert_eq!(part("protected"), header);
+        assert_eq!(part("payload"), bench.signers.lock().unwrap()[0], "the account's key");
+    }
+}
+
+#[test]
+fn bindings_that_the_ca_refuses() {
+    const HINT: &str = ": look whether external_account_key is right and not used up";
+    for (status, kind, hint) in [
+        (401, "unauthorized", HINT),
+        (400, "malformed", HINT),
+        (403, "externalAccountRequired", HINT),
+        (403, "userActionRequired", ""),
+        (429, "rateLimited", ""),
+    ] {
+        let bench = Bench::new();
+        let ca = bench.ca_at(bound(), now());
+        let requests = [directory(json!({})), nonce(), refusal("/new-acct", status, kind)];
+        let error = bench.step(&ca, &mut order(), requests).unwrap_err();
+        assert_eq!(error.to_string(), format!("newAccount: {kind}: because{hint}"));
+        assert_eq!(matches!(error, IssueError::Configuration(_)), status != 429);
+    }
+}
+
 #[test]
 fn an_existing_account_needs_no_new_agreement() {
     let bench = Bench::with_account();
     let settings = AcmeSettings { accept_terms_of_service: false, ..settings() };
-    let terms = directory(json!({"termsOfService": "https://ca.example/terms"}));
+    let meta = json!({
+        "termsOfService": "https://ca.example/terms", "externalAccountRequired": true,
+    });
+    let terms = directory(meta);
     let ca = bench.ca_at(settings, now());
     assert_eq!(bench.step(&ca, &mut order(), [terms, nonce(), new_order()]).unwrap(), wait(0));
 }
