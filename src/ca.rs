@@ -79,11 +79,13 @@ pub struct Issued {
     pub chain: Vec<u8>,
     /// PEM of a key that the CA made; None: it is the key of the CSR.
     pub key: Option<Secret>,
+    /// What the administrator should know though nothing failed: one line.
+    pub remark: Option<String>,
 }
 
 impl From<Vec<u8>> for Issued {
     fn from(chain: Vec<u8>) -> Issued {
-        Issued { chain, key: None }
+        Issued { chain, key: None, remark: None }
     }
 }
 

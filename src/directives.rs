@@ -249,7 +249,9 @@ pub static CA_DIRECTIVES: &[Directive] = &[
         "account_key",
         "FILE",
         "made and kept in the keystore",
-        "PEM of the ACME account's private key: ECDSA P-256 or P-384, or RSA of 2048 bits or more",
+        "PEM of the ACME account's private key: ECDSA P-256 or P-384, or RSA of 2048 bits or more; \
+         it is kept in the keystore too, and when another one is named the account is rolled over \
+         to it",
     ),
     Directive {
         max: usize::MAX,

@@ -62,6 +62,11 @@ pub enum What {
         window: Window,
         explanation: Option<String>,
     },
+    /// A CA issued, but not all of its settings could be followed.
+    Remark {
+        ca: String,
+        text: String,
+    },
     /// The CA left the TLS feature out that was asked for.
     NoMustStaple {
         serial: Serial,
@@ -81,7 +86,9 @@ impl Event {
     pub fn level(&self) -> Level {
         match self.what {
             What::Revoked { .. } | What::Refused { .. } => Level::Error,
-            What::CheckFailed { .. } | What::IssueFailed { .. } => Level::Warn,
+            What::CheckFailed { .. } | What::IssueFailed { .. } | What::Remark { .. } => {
+                Level::Warn
+            }
             What::Replaced { .. }
             | What::Issued { .. }
             | What::Served { .. }
@@ -137,6 +144,7 @@ impl fmt::Display for Event {
                 write!(f, "\"{ca}\" wants serial={serial} replaced between {start} and {end}")?;
                 explanation.iter().try_for_each(|url| write!(f, ", see {}", printable(url)))
             }
+            What::Remark { ca, text } => write!(f, "\"{ca}\": {}", printable(text)),
             What::NoMustStaple { serial, ca } => write!(
                 f,
                 "\"{ca}\" issued serial={serial} without the TLS feature that \

@@ -13,6 +13,7 @@ mod order;
 mod problem;
 mod registration;
 mod renewal;
+mod rollover;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -25,7 +26,7 @@ use openssl::x509::X509Ref;
 
 use crate::bundle::Bundle;
 use crate::ca::renewal::RenewalInfo;
-use crate::ca::{Ca, ChallengeAnswer, Challenges, IssueError, Order, Progress};
+use crate::ca::{Ca, ChallengeAnswer, Challenges, IssueError, Issued, Order, Progress};
 use crate::clock::{Clock, Time};
 use crate::http::url::target;
 use crate::http::{Http, Response};
@@ -90,12 +91,26 @@ impl AcmeCa {
                 let by = Signed::ByAccount(&account.url);
                 self.client.post(&account.key, &Post { by, ..post })
             }
+            // Another process may have rolled the key over since ours read it.
+            Err(Failure::Rejected(rejection))
+                if rejection.is_about_key()
+                    && self.accounts.has_newer(&self.settings, &account) =>
+            {
+                let account = self.account()?;
+                let by = Signed::ByAccount(&account.url);
+                self.client.post(&account.key, &Post { by, ..post })
+            }
             Err(Failure::Rejected(rejection)) if rejection.is("unauthorized") => {
                 registration::check(&self.client, &account)?;
                 Err(Failure::Rejected(rejection))
             }
             result => result,
         }
+    }
+
+    fn issued(&self, chain: Vec<u8>) -> Issued {
+        let remark = self.accounts.take_remarks().join("; ");
+        Issued { chain, key: None, remark: (!remark.is_empty()).then_some(remark) }
     }
 
     fn account(&self) -> Result<Arc<Account>, IssueError> {

@@ -131,11 +131,15 @@ impl ReplaceJob {
         };
         let ca = &desk.ports.cas[attempt.ca];
         let progress = haste::with(limit, || ca.step(&mut pending.order, current.as_deref()));
-        if let Ok(Progress::Issued(Issued { chain, key })) = &progress {
+        if let Ok(Progress::Issued(Issued { chain, key, remark })) = &progress {
             pending.chain = Some(chain.clone());
             key.iter().for_each(|key| pending.key_pem = key.clone());
             pending.order.accepted = true;
             note_issuance(desk, &attempt, &mut pending);
+            if let Some(text) = remark.clone() {
+                let ca = desk.plan.cas[attempt.ca].name.clone();
+                desk.tell(&desk.entry(self.entry), vec![What::Remark { ca, text }], vec![]);
+            }
         }
         let is_dead = progress.as_ref().is_err_and(IssueError::order_is_dead);
         let saved = match is_dead {

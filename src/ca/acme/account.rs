@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::client::{Client, lock};
 use super::jws::AccountKey;
-use super::registration::{may_register, register};
+use super::registration::{find, may_register, register, update_contact};
+use super::rollover::roll_over;
 use crate::ca::IssueError;
 use crate::settings::{AcmeSettings, Secret};
 
@@ -26,8 +27,10 @@ pub trait AccountStore: Send + Sync {
 pub type Change<'a> =
     dyn FnMut(Option<StoredAccount>) -> Result<Option<StoredAccount>, IssueError> + 'a;
 
-/// `account.json`. The key is stored before the CA hears of it: an account is never lost to a
-/// crash, because asking again with the same key finds it.
+/// `account.json`. A key that we make is stored before the CA hears of it: an account is never lost
+/// to a crash, because asking again with the same key finds it. A key from the configuration is
+/// stored with the account that it got, since it takes the old key to roll an account over to the
+/// next one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StoredAccount {
     /// The CA's directory, where `url` was given.
@@ -36,12 +39,20 @@ pub struct StoredAccount {
     /// The account; None: not made yet.
     #[serde(default)]
     pub url: Option<String>,
-    /// Of the key that `url` belongs to: the administrator's own, or `key`.
+    /// Of the key that `url` belongs to.
     #[serde(default)]
     pub thumbprint: String,
-    /// Our own key in PEM (PKCS#8); None when only the administrator's was used.
+    /// PEM (PKCS#8): the account's key, or the one that is to become it.
     #[serde(default, with = "pem")]
     pub key: Option<Secret>,
+    /// Thumbprints of keys that this account had before, the last one at the end. It is never
+    /// rolled back to them: a worker or host that still has the old configuration would undo what
+    /// the others do.
+    #[serde(default)]
+    pub retired: Vec<String>,
+    /// What the CA was told last; None: not known.
+    #[serde(default)]
+    pub contact: Option<Vec<String>>,
 }
 
 /// An account that is ready for use.
@@ -55,11 +66,12 @@ pub struct Account {
 pub struct Accounts {
     store: Arc<dyn AccountStore>,
     known: Mutex<Option<Arc<Account>>>,
+    remarks: Mutex<Vec<String>>,
 }
 
 impl Accounts {
     pub fn new(store: Arc<dyn AccountStore>) -> Accounts {
-        Accounts { store, known: Mutex::default() }
+        Accounts { store, known: Mutex::default(), remarks: Mutex::default() }
     }
 
     /// The account, made if there is none.
@@ -72,12 +84,21 @@ impl Accounts {
             return Ok(Arc::clone(account));
         }
         let own_key = own_key(settings)?;
-        let stored = self.store.load(&settings.ca)?;
-        let account = match stored.as_ref().map(|s| usable(s, settings, own_key.as_ref())) {
-            Some(Ok(Some(account))) => account,
-            Some(Err(e)) => return Err(e),
-            _ => self.make(settings, client, own_key)?,
+        let stored = self.store.load(&settings.ca)?.unwrap_or_default();
+        let account = match usable(&stored, settings, own_key.as_ref())? {
+            Some(account) => {
+                self.keep_up(settings, client, &stored, &account)?;
+                account
+            }
+            None => self.make(settings, client, own_key.as_ref())?,
         };
+        if own_key.is_some_and(|own| own.thumbprint() != account.key.thumbprint()) {
+            self.remark(format!(
+                "account_key is a key that account \"{}\" had before: the newer one in the \
+                 keystore is used",
+                account.url
+            ));
+        }
         let account = Arc::new(account);
         *lock(&self.known) = Some(Arc::clone(&account));
         Ok(account)
@@ -86,6 +107,22 @@ impl Accounts {
     /// The keystore is asked again next time: somebody may have changed it.
     pub fn forget(&self) {
         *lock(&self.known) = None;
+    }
+
+    /// What the administrator should know of accounts, each once.
+    pub fn take_remarks(&self) -> Vec<String> {
+        std::mem::take(&mut *lock(&self.remarks))
+    }
+
+    /// Whether the keystore has another key than `account`; if so, it is what is used next.
+    pub fn has_newer(&self, settings: &AcmeSettings, account: &Account) -> bool {
+        let stored = self.store.load(&settings.ca).ok().flatten();
+        let has =
+            stored.is_some_and(|s| s.url.is_some() && s.thumbprint != account.key.thumbprint());
+        if has {
+            self.forget();
+        }
+        has
     }
 
     /// The CA does not know `account`: its URL is dropped, the key stays.
@@ -102,7 +139,7 @@ impl Accounts {
         &self,
         settings: &AcmeSettings,
         client: &Client,
-        own_key: Option<AccountKey>,
+        own_key: Option<&AccountKey>,
     ) -> Result<Account, IssueError> {
         if own_key.is_none() {
             may_register(settings, client)?;
@@ -111,27 +148,128 @@ impl Accounts {
         let mut made = None;
         self.store.with_lock(&settings.ca, &mut |stored| {
             let stored = stored.unwrap_or_default();
-            if let Some(account) = usable(&stored, settings, own_key.as_ref())? {
+            if let Some(account) = usable(&stored, settings, own_key)? {
                 made = Some(account);
                 return Ok(None);
             }
-            let key = match (&own_key, &stored.key) {
-                (Some(key), _) => key.clone(),
-                (None, Some(pem)) => stored_key(pem)?,
+            let changed = match (own_key, &stored.key) {
+                (Some(key), _) => self.with_own_key(settings, client, &stored, key)?,
+                (None, Some(pem)) => registered(settings, client, &stored_key(pem)?)?,
                 (None, None) => return Err(IssueError::Storage("the account key is gone".into())),
             };
-            let url = register(settings, client, &key)?;
-            let changed = StoredAccount {
-                directory: settings.url.clone(),
-                url: Some(url.clone()),
-                thumbprint: key.thumbprint().to_owned(),
-                key: stored.key,
-            };
-            made = Some(Account { key, url });
+            made = usable(&changed, settings, own_key)?;
             Ok(Some(changed))
         })?;
         made.ok_or_else(|| IssueError::Storage("the account was not stored".into()))
     }
+
+    /// The account for a key from the configuration: the one that it has, else the stored one
+    /// rolled over to it, else a new one. That it has one is also how a rollover whose answer was
+    /// lost comes to light.
+    fn with_own_key(
+        &self,
+        settings: &AcmeSettings,
+        client: &Client,
+        stored: &StoredAccount,
+        key: &AccountKey,
+    ) -> Result<StoredAccount, IssueError> {
+        // One that can't be read is one that nobody has.
+        let old = usable(stored, settings, None).ok().flatten();
+        let url = match (find(client, key)?, &old) {
+            (Some(url), _) => url,
+            (None, Some(old)) if roll_over(client, old, key)? => old.url.clone(),
+            (None, _) => return registered(settings, client, key),
+        };
+        let mut changed = account_of(settings, url, key)?;
+        match old {
+            Some(old) if changed.url.as_ref() == Some(&old.url) => {
+                changed.retired = retired(stored);
+                changed.contact = stored.contact.clone();
+            }
+            Some(old) => self.remark(format!(
+                "account_key has an account of its own, which is used instead of \"{}\"",
+                old.url
+            )),
+            None => {}
+        }
+        Ok(changed)
+    }
+
+    /// Does for an account that is in use what has come to be due.
+    fn keep_up(
+        &self,
+        settings: &AcmeSettings,
+        client: &Client,
+        stored: &StoredAccount,
+        account: &Account,
+    ) -> Result<(), IssueError> {
+        let is_due = |stored: &StoredAccount| {
+            !is_told(stored, &settings.contact) || !has_key(stored, account)
+        };
+        if !is_due(stored) {
+            return Ok(());
+        }
+        self.store.with_lock(&settings.ca, &mut |stored| {
+            let same = stored.filter(|s| s.url.as_deref() == Some(account.url.as_str()));
+            let same = same.filter(|s| s.thumbprint == account.key.thumbprint());
+            // Another worker may have been faster, or have changed all of it.
+            let Some(mut changed) = same.filter(is_due) else { return Ok(None) };
+            changed.key = Some(to_pem(&account.key)?);
+            if !is_told(&changed, &settings.contact) {
+                match update_contact(client, account, &settings.contact) {
+                    Ok(()) => changed.contact = Some(settings.contact.clone()),
+                    // No reason not to issue.
+                    Err(cause) => self.remark(format!("contact is not changed: {cause}")),
+                }
+            }
+            Ok(Some(changed))
+        })
+    }
+
+    fn remark(&self, text: String) {
+        let mut remarks = lock(&self.remarks);
+        if !remarks.contains(&text) && remarks.len() < MOST_REMARKS {
+            remarks.push(text);
+        }
+    }
+}
+
+/// More than there are kinds of.
+const MOST_REMARKS: usize = 8;
+
+/// Older ones belong to nobody any more.
+const MOST_RETIRED: usize = 16;
+
+fn registered(
+    settings: &AcmeSettings,
+    client: &Client,
+    key: &AccountKey,
+) -> Result<StoredAccount, IssueError> {
+    let url = register(settings, client, key)?;
+    let contact = Some(settings.contact.clone());
+    Ok(StoredAccount { contact, ..account_of(settings, url, key)? })
+}
+
+fn account_of(
+    settings: &AcmeSettings,
+    url: String,
+    key: &AccountKey,
+) -> Result<StoredAccount, IssueError> {
+    Ok(StoredAccount {
+        directory: settings.url.clone(),
+        url: Some(url),
+        thumbprint: key.thumbprint().to_owned(),
+        key: Some(to_pem(key)?),
+        ..StoredAccount::default()
+    })
+}
+
+/// What has been retired when the account has got another key than `stored` says.
+fn retired(stored: &StoredAccount) -> Vec<String> {
+    let mut all = stored.retired.clone();
+    all.push(stored.thumbprint.clone());
+    all.drain(..all.len().saturating_sub(MOST_RETIRED));
+    all
 }
 
 fn own_key(settings: &AcmeSettings) -> Result<Option<AccountKey>, IssueError> {
@@ -153,7 +291,9 @@ fn usable(
     let Some(url) = stored.url.clone().filter(|_| stored.directory == settings.url) else {
         return Ok(None);
     };
+    let is_retired = |key: &AccountKey| stored.retired.iter().any(|t| t == key.thumbprint());
     let key = match (own_key, &stored.key) {
+        (Some(key), Some(pem)) if is_retired(key) => stored_key(pem)?,
         (Some(key), _) => key.clone(),
         (None, Some(pem)) => stored_key(pem)?,
         (None, None) => return Ok(None),
@@ -164,6 +304,22 @@ fn usable(
 fn stored_key(pem: &Secret) -> Result<AccountKey, IssueError> {
     AccountKey::from_pem(pem.bytes())
         .map_err(|e| IssueError::Storage(format!("the stored account key is unusable: {e}")))
+}
+
+/// An earlier version did not keep keys from the configuration.
+fn has_key(stored: &StoredAccount, account: &Account) -> bool {
+    let key = stored.key.as_ref().and_then(|pem| stored_key(pem).ok());
+    key.is_some_and(|key| key.thumbprint() == account.key.thumbprint())
+}
+
+/// Whether the CA knows whom it may write to. What others have told it is left alone till there is
+/// something to tell.
+fn is_told(stored: &StoredAccount, contact: &[String]) -> bool {
+    stored.contact.as_ref().map_or(contact.is_empty(), |told| told == contact)
+}
+
+fn to_pem(key: &AccountKey) -> Result<Secret, IssueError> {
+    key.to_pem().map_err(|e| IssueError::Storage(format!("account key: {e}")))
 }
 
 fn with_key(stored: Option<StoredAccount>) -> Result<Option<StoredAccount>, IssueError> {

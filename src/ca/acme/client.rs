@@ -35,6 +35,7 @@ pub struct Directory {
     pub new_order: String,
     /// RFC 9773.
     pub renewal_info: Option<String>,
+    pub key_change: Option<String>,
     meta: Option<Meta>,
 }
 

@@ -103,6 +103,13 @@ impl AccountKey {
         Ok(jws.to_string().into_bytes())
     }
 
+    /// A JWS inside another one, of which it says where it goes (section 7.3.5): no nonce.
+    pub fn sign_inner(&self, url: &str, payload: &[u8]) -> Result<Value, ErrorStack> {
+        let rest = json!({"alg": self.algorithm.name(), "url": url}).to_string();
+        let header = format!("{{\"jwk\":{},{}", self.jwk, rest.trim_start_matches('{'));
+        flattened(&header, payload, |text| self.signature(text))
+    }
+
     /// RFC 7518 section 3: RSA as it is, ECDSA as R and S of full length one after the other.
     fn signature(&self, text: &[u8]) -> Result<Vec<u8>, ErrorStack> {
         let (digest, length) = match self.algorithm {

@@ -247,7 +247,7 @@ fn finish(
     match current.status.as_str() {
         "valid" => {
             order.accepted = true; // also if the answer to finalize was lost
-            download(ca, &current).map(|chain| Progress::Issued(chain.into()))
+            download(ca, &current).map(|chain| Progress::Issued(ca.issued(chain)))
         }
         "pending" | "ready" | "processing" => {
             let wish = ca.client.retry_after(&response);

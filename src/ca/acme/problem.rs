@@ -111,6 +111,11 @@ impl Rejection {
         self.problem.kind == kind
     }
 
+    /// Whether the CA may have looked for another signature: CAs differ in what they call that.
+    pub fn is_about_key(&self) -> bool {
+        self.is("unauthorized") || self.is("malformed")
+    }
+
     /// Whether the same request may fare better later.
     pub fn is_busy(&self) -> bool {
         let kind = self.problem.kind.as_str();

@@ -83,6 +83,20 @@ pub fn find(client: &Client, key: &AccountKey) -> Result<Option<String>, IssueEr
     Ok(Some(url))
 }
 
+/// Section 7.3.2. The error is the cause in words.
+pub fn update_contact(
+    client: &Client,
+    account: &Account,
+    contact: &[String],
+) -> Result<(), String> {
+    let payload = json!({"contact": contact});
+    let by = Signed::ByAccount(&account.url);
+    match client.post(&account.key, &Post::json("account", &account.url, by, &payload)) {
+        Ok(_) => Ok(()),
+        Err(failure) => Err(failure.into_error("account").to_string()),
+    }
+}
+
 /// Whether the CA still works for `account`; asked when it says `unauthorized`, which does not
 /// tell the account from the order (section 7.3.6).
 pub fn check(client: &Client, account: &Account) -> Result<(), IssueError> {

@@ -5,6 +5,7 @@ mod authorization;
 mod client;
 mod order;
 mod renewal;
+mod rollover;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -72,6 +73,7 @@ fn directory(meta: Value) -> Exchange {
     let url = |path| format!("{BASE}{path}");
     let body = json!({
         "newNonce": url("/nonce"), "newAccount": url("/new-acct"), "newOrder": url("/new-order"),
+        "keyChange": url("/key-change"),
         "renewalInfo": url("/ari"), "randomKey": "x", "meta": meta,
     });
     Exchange::new(Method::Get, "/dir", 200, &body.to_string())
@@ -172,6 +174,8 @@ impl Bench {
             url: Some(url("/acct/1")),
             thumbprint: key.thumbprint().into(),
             key: Some(key.to_pem().unwrap()),
+            contact: Some(settings().contact),
+            ..StoredAccount::default()
         });
         bench
     }
@@ -183,6 +187,10 @@ impl Bench {
     fn ca_at(self: &Arc<Bench>, settings: AcmeSettings, now: Time) -> AcmeCa {
         let clock = Arc::new(FakeClock::at(now));
         AcmeCa::new(settings, self.clone(), clock, self.clone(), self.clone())
+    }
+
+    fn stored(&self) -> StoredAccount {
+        self.stored.lock().unwrap().clone().unwrap()
     }
 
     fn expect(&self, exchanges: impl IntoIterator<Item = Exchange>) {
