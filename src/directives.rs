@@ -297,7 +297,12 @@ pub static CA_DIRECTIVES: &[Directive] = &[
         "vault: a file with the token, required; the workers read it anew for each request",
     ),
     ca_directive("namespace", "PATH", "", "vault: the namespace of the mount"),
-    ca_directive("profile", "NAME", "the server's default", "cfssl: the signing profile"),
+    ca_directive(
+        "profile",
+        "NAME",
+        "the server's default",
+        "acme: one of the certificate profiles that the directory lists; cfssl: the signing profile",
+    ),
     ca_directive(
         "auth_key_file",
         "FILE",

@@ -168,6 +168,8 @@ pub struct AcmeSettings {
     /// What binds a new account to the customer that the CA knows (RFC 8555 section 7.3.4).
     pub external_account: Option<ExternalAccount>,
     pub challenge: Challenge,
+    /// One of those that the directory lists.
+    pub profile: Option<String>,
 }
 
 /// Credentials that a CA hands out for one account or several.

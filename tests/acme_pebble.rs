@@ -225,6 +225,7 @@ impl World {
             accept_terms_of_service: true,
             external_account: None,
             challenge: Challenge::Http01,
+            profile: None,
             timeout: Duration::from_secs(10),
         }
     }

@@ -97,6 +97,7 @@ impl Worker {
                 accept_terms_of_service: true,
                 external_account: None,
                 challenge: Challenge::Http01,
+                profile: None,
                 timeout: Duration::from_secs(10),
             }),
             subject: None,

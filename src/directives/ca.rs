@@ -28,6 +28,7 @@ enum Kind {
 const ACME: &[Kind] = &[Kind::Acme];
 const VAULT: &[Kind] = &[Kind::Vault];
 const CFSSL: &[Kind] = &[Kind::Cfssl];
+const WITH_PROFILE: &[Kind] = &[Kind::Acme, Kind::Cfssl];
 
 const PROTOCOLS: Choices<Kind> =
     &[("acme", Kind::Acme), ("vault", Kind::Vault), ("cfssl", Kind::Cfssl)];
@@ -186,6 +187,7 @@ impl RawCa {
                 accept_terms_of_service: self.accept_terms_of_service.is_some(),
                 external_account: self.external_account.take(),
                 challenge: self.challenge.unwrap_or_default(),
+                profile: self.profile.take(),
                 ca,
                 url,
                 timeout,
@@ -242,7 +244,7 @@ impl RawCa {
             ("role", VAULT, self.role.is_some()),
             ("token_file", VAULT, self.token_file.is_some()),
             ("namespace", VAULT, self.namespace.is_some()),
-            ("profile", CFSSL, self.profile.is_some()),
+            ("profile", WITH_PROFILE, self.profile.is_some()),
             ("auth_key_file", CFSSL, self.auth_key.is_some()),
         ];
         match given.iter().find(|(_, of, is_given)| *is_given && !of.contains(&kind)) {

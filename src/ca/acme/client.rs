@@ -44,6 +44,8 @@ pub struct Directory {
 struct Meta {
     terms_of_service: Option<String>,
     external_account_required: Option<bool>,
+    /// Name and description (draft-ietf-acme-profiles section 3).
+    profiles: Option<Value>,
 }
 
 /// A request in words, for errors, and what it carries.
@@ -250,6 +252,12 @@ impl Directory {
     pub fn terms_of_service(&self) -> Option<&str> {
         let terms = self.meta.as_ref()?.terms_of_service.as_deref()?;
         Some(terms).filter(|t| !t.is_empty())
+    }
+
+    /// The names of the profiles that may be asked for.
+    pub fn profiles(&self) -> impl Iterator<Item = &str> {
+        let profiles = self.meta.as_ref().and_then(|m| m.profiles.as_ref()?.as_object());
+        profiles.into_iter().flat_map(|p| p.keys()).map(String::as_str)
     }
 
     pub fn external_account_required(&self) -> bool {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::AcmeCa;
 use super::authorization::{Authorization, Standing};
-use super::client::{Failure, parse};
+use super::client::{Directory, Failure, parse};
 use super::problem::{Problem, Rejection};
 use super::renewal::certificate_id;
 use crate::bundle::Bundle;
@@ -160,6 +160,10 @@ fn place(ca: &AcmeCa, order: &Order, replaces: Option<String>) -> Result<State, 
     if let Some(id) = replaces.filter(|_| directory.renewal_info.is_some()) {
         payload["replaces"] = json!(id);
     }
+    if let Some(profile) = &ca.settings.profile {
+        must_be_listed(profile, &directory, &ca.settings.ca)?;
+        payload["profile"] = profile.as_str().into();
+    }
     let payload = payload.to_string().into_bytes();
     let response = ca.post(WHAT, &directory.new_order, payload)?;
     let url = ca.client.location(WHAT, &response)?;
@@ -182,6 +186,21 @@ fn place(ca: &AcmeCa, order: &Order, replaces: Option<String>) -> Result<State, 
         // A valid one would be a certificate for somebody else's key.
         status => Err(strange_status(WHAT, status).into()),
     }
+}
+
+/// Draft-ietf-acme-profiles section 4: nothing else may be asked for.
+fn must_be_listed(profile: &str, directory: &Directory, ca: &str) -> Result<(), IssueError> {
+    if directory.profiles().any(|listed| listed == profile) {
+        return Ok(());
+    }
+    let listed: Vec<String> = directory.profiles().map(|p| format!("\"{p}\"")).collect();
+    Err(IssueError::Configuration(match listed.as_slice() {
+        [] => format!("profile \"{profile}\": \"{ca}\" offers no profiles, remove the directive"),
+        listed => {
+            let listed = printable(&listed.join(", "));
+            format!("profile \"{profile}\" is none of those that \"{ca}\" offers: {listed}")
+        }
+    }))
 }
 
 /// Brings the CA to validate the names. None: all are valid.

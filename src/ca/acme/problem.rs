@@ -136,6 +136,7 @@ impl Rejection {
                 | "badSignatureAlgorithm"
                 | "externalAccountRequired"
                 | "invalidContact"
+                | "invalidProfile"
                 | "unsupportedContact",
                 _,
             ) => IssueError::Configuration(format!("{what}: {problem}")),

@@ -313,6 +313,7 @@ fn settings() -> AcmeSettings {
         accept_terms_of_service: true,
         external_account: None,
         challenge: Challenge::Http01,
+        profile: None,
         timeout: Duration::from_secs(30),
     }
 }

@@ -223,6 +223,7 @@ fn settings() {
         accept_terms_of_service: false,
         external_account: None,
         challenge: Challenge::Http01,
+        profile: None,
         timeout: Duration::from_secs(30),
     };
     let url: Line = ("url", &["https://ca.example/"]);
@@ -246,6 +247,7 @@ fn settings() {
         ("contact", &["d@b.example"]),
         ("accept_terms_of_service", &[]),
         ("challenge", &["tls-alpn-01"]),
+        ("profile", &["short"]),
         ("timeout", &["5s"]),
         ("ocsp_responder", &["http://ocsp.example/"]),
         ("ocsp_nonce", &["required"]),
@@ -261,6 +263,7 @@ fn settings() {
                     .into(),
                 accept_terms_of_service: true,
                 challenge: Challenge::TlsAlpn01,
+                profile: Some("short".into()),
                 timeout: Duration::from_secs(5),
                 ..acme
             }),
@@ -332,6 +335,11 @@ fn protocols() {
             &[url, role],
             "\"role\" in ssl_cert_autofetch_ca \"corp\" is of protocol \"vault\", but its protocol \
              is \"acme\"",
+        ),
+        (
+            &[vault, url, role, token, ("profile", &["short"])],
+            "\"profile\" in ssl_cert_autofetch_ca \"corp\" is of protocol \"acme\", \"cfssl\", but \
+             its protocol is \"vault\"",
         ),
         (
             &[vault, url, role, token, ("challenge", &["http-01"])],

@@ -276,6 +276,7 @@ fn ca_settings(ca: &FakeCa) -> CaSettings {
             accept_terms_of_service: true,
             external_account: None,
             challenge: Challenge::Http01,
+            profile: None,
             timeout: s(30),
         }),
         way: Default::default(),

@@ -159,6 +159,53 @@ fn nothing_is_waited_for_without_end() {
 }
 
 #[test]
+fn profiles() {
+    let meta = json!({"profiles": {"short": "a week", "classic": {"url": "x"}}});
+    let of = |profile: &str| AcmeSettings { profile: Some(profile.into()), ..settings() };
+    let wanted = json!({
+        "identifiers": [{"type": "dns", "value": "a.example"}], "profile": "short",
+    });
+    let bench = Bench::with_account();
+    bench.expect([directory(meta.clone()), nonce()]);
+    let ca = bench.ca_at(of("short"), now());
+    bench.step(&ca, &mut order(), [new_order().carries(wanted)]).unwrap();
+    for (meta, profile, expected) in [
+        (
+            meta,
+            "Short",
+            "profile \"Short\" is none of those that \"corp\" offers: \"classic\", \"short\"",
+        ),
+        (
+            json!({}),
+            "short",
+            "profile \"short\": \"corp\" offers no profiles, remove the directive",
+        ),
+        (
+            json!({"profiles": ["short"]}),
+            "short",
+            "profile \"short\": \"corp\" offers no profiles, remove the directive",
+        ),
+        (
+            json!({"profiles": {"a\nb": ""}}),
+            "short",
+            "profile \"short\" is none of those that \"corp\" offers: \"a b\"",
+        ),
+    ] {
+        let bench = Bench::with_account();
+        let ca = bench.ca_at(of(profile), now());
+        let error = bench.step(&ca, &mut order(), [directory(meta)]).unwrap_err();
+        assert_eq!(error.to_string(), expected);
+        assert!(matches!(error, IssueError::Configuration(_)));
+    }
+    let bench = Bench::with_account();
+    bench.expect([directory(json!({"profiles": {"short": ""}})), nonce()]);
+    let ca = bench.ca_at(of("short"), now());
+    let refused = [refusal("/new-order", 400, "invalidProfile")];
+    let error = bench.step(&ca, &mut order(), refused).unwrap_err();
+    assert!(matches!(error, IssueError::Configuration(_)), "{error}");
+}
+
+#[test]
 fn new_orders_that_break_the_protocol() {
     let with = |key: &str, value: Value| {
         let mut object = order_object("pending");
