@@ -304,6 +304,12 @@ pub static CA_DIRECTIVES: &[Directive] = &[
         "acme: one of the certificate profiles that the directory lists; cfssl: the signing profile",
     ),
     ca_directive(
+        "preferred_chain",
+        "NAME",
+        "the CA's default",
+        "acme: of several chains take the one whose topmost certificate was issued by this common name",
+    ),
+    ca_directive(
         "auth_key_file",
         "FILE",
         "",

@@ -170,6 +170,8 @@ pub struct AcmeSettings {
     pub challenge: Challenge,
     /// One of those that the directory lists.
     pub profile: Option<String>,
+    /// Common name of the issuer at the top of the chain that is wanted.
+    pub preferred_chain: Option<String>,
 }
 
 /// Credentials that a CA hands out for one account or several.

@@ -226,6 +226,7 @@ impl World {
             external_account: None,
             challenge: Challenge::Http01,
             profile: None,
+            preferred_chain: None,
             timeout: Duration::from_secs(10),
         }
     }

@@ -98,6 +98,7 @@ impl Worker {
                 external_account: None,
                 challenge: Challenge::Http01,
                 profile: None,
+                preferred_chain: None,
                 timeout: Duration::from_secs(10),
             }),
             subject: None,

@@ -7,8 +7,10 @@
 mod account;
 mod authorization;
 mod binding;
+mod chain;
 mod client;
 mod jws;
+mod link;
 mod order;
 mod problem;
 mod registration;
@@ -108,8 +110,10 @@ impl AcmeCa {
         }
     }
 
-    fn issued(&self, chain: Vec<u8>) -> Issued {
-        let remark = self.accounts.take_remarks().join("; ");
+    fn issued(&self, (chain, remark): chain::Chosen) -> Issued {
+        let mut remarks = self.accounts.take_remarks();
+        remarks.extend(remark);
+        let remark = remarks.join("; ");
         Issued { chain, key: None, remark: (!remark.is_empty()).then_some(remark) }
     }
 

@@ -60,6 +60,7 @@ pub struct RawCa {
     token_file: Option<PathBuf>,
     namespace: Option<String>,
     profile: Option<String>,
+    preferred_chain: Option<String>,
     auth_key: Option<Secret>,
     timeout: Option<Duration>,
     subject: Option<Dn>,
@@ -121,6 +122,7 @@ impl RawCa {
             "token_file" => once(&mut self.token_file, name, || path(value, name)),
             "namespace" => once(&mut self.namespace, name, || namespace(value, name)),
             "profile" => once(&mut self.profile, name, || segment(value, name)),
+            "preferred_chain" => once(&mut self.preferred_chain, name, || issuer(value, name)),
             "auth_key_file" => once(&mut self.auth_key, name, || file(value, name, read, auth_key)),
             "timeout" => once(&mut self.timeout, name, || timeout(value, name)),
             "subject" => once(&mut self.subject, name, || subject(value, name)),
@@ -188,6 +190,7 @@ impl RawCa {
                 external_account: self.external_account.take(),
                 challenge: self.challenge.unwrap_or_default(),
                 profile: self.profile.take(),
+                preferred_chain: self.preferred_chain.take(),
                 ca,
                 url,
                 timeout,
@@ -245,6 +248,7 @@ impl RawCa {
             ("token_file", VAULT, self.token_file.is_some()),
             ("namespace", VAULT, self.namespace.is_some()),
             ("profile", WITH_PROFILE, self.profile.is_some()),
+            ("preferred_chain", ACME, self.preferred_chain.is_some()),
             ("auth_key_file", CFSSL, self.auth_key.is_some()),
         ];
         match given.iter().find(|(_, of, is_given)| *is_given && !of.contains(&kind)) {
@@ -337,6 +341,13 @@ fn request_signer(
 fn subject(value: &str, directive: &str) -> Result<Dn, String> {
     let accepted = |cause| format!("attributes such as \"O=Corp, OU=Web, C=DE\": {cause}");
     Dn::parse(value).map_err(|cause| invalid(value, directive, &accepted(cause)))
+}
+
+/// A common name, as long as one can be (RFC 5280 appendix A.1: 64 characters).
+fn issuer(value: &str, directive: &str) -> Result<String, String> {
+    let good = (1..=64).contains(&value.chars().count()) && !value.contains(char::is_control);
+    let accepted = "the common name of an issuer, such as \"Corp Root X1\"";
+    good.then(|| value.to_owned()).ok_or_else(|| invalid(value, directive, accepted))
 }
 
 /// A key's name goes into a header in JSON: any text that can be seen.

@@ -76,6 +76,7 @@ fn settings() -> AcmeSettings {
         external_account: None,
         challenge: Challenge::Http01,
         profile: None,
+        preferred_chain: None,
         timeout: Duration::from_secs(10),
     }
 }

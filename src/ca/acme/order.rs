@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::AcmeCa;
 use super::authorization::{Authorization, Standing};
+use super::chain::download;
 use super::client::{Directory, Failure, parse};
 use super::problem::{Problem, Rejection};
 use super::renewal::certificate_id;
@@ -60,10 +61,6 @@ struct OrderObject {
     certificate: Option<String>,
     error: Option<Value>,
 }
-
-/// A chain of a few certificates has 10 KB.
-const CHAIN_LIMIT: usize = 256 * 1024;
-const PEM_CHAIN: &str = "application/pem-certificate-chain";
 
 /// A CA may want to validate more than the names (a parent domain); not many more.
 const MORE_AUTHORIZATIONS: usize = 8;
@@ -266,7 +263,9 @@ fn finish(
     match current.status.as_str() {
         "valid" => {
             order.accepted = true; // also if the answer to finalize was lost
-            download(ca, &current).map(|chain| Progress::Issued(ca.issued(chain)))
+            let url = required("certificate", current.certificate.as_deref())?;
+            ca.client.check_url("certificate", url)?;
+            download(ca, url).map(|chosen| Progress::Issued(ca.issued(chosen)))
         }
         "pending" | "ready" | "processing" => {
             let wish = ca.client.retry_after(&response);
@@ -286,27 +285,6 @@ fn finalize(ca: &AcmeCa, order: &Order, current: &OrderObject) -> Result<Respons
     ca.client.check_url(WHAT, url)?;
     let payload = json!({"csr": BASE64URL.encode(&order.csr)}).to_string();
     ca.post(WHAT, url, payload.into_bytes())
-}
-
-fn download(ca: &AcmeCa, current: &OrderObject) -> Result<Vec<u8>, IssueError> {
-    const WHAT: &str = "certificate";
-    let url = required(WHAT, current.certificate.as_deref())?;
-    ca.client.check_url(WHAT, url)?;
-    let response = ca
-        .post_for(WHAT, url, Vec::new(), PEM_CHAIN, CHAIN_LIMIT)
-        .map_err(|f| f.into_error(WHAT))?;
-    if only_certificates(&response.body) {
-        Ok(response.body)
-    } else {
-        Err(IssueError::Protocol { what: WHAT, cause: "not a chain in PEM".into() })
-    }
-}
-
-/// Section 11.4: a file with anything else in it must not reach a place where keys are read from.
-fn only_certificates(pem: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(pem) else { return false };
-    let mut labels = text.lines().filter_map(|l| l.trim().strip_prefix("-----BEGIN ")).peekable();
-    labels.peek().is_some() && labels.all(|l| l == "CERTIFICATE-----")
 }
 
 /// An order's own error, or that of the authorization which failed it.

@@ -2,6 +2,7 @@
 
 mod account;
 mod authorization;
+mod chain;
 mod client;
 mod order;
 mod renewal;
@@ -314,6 +315,7 @@ fn settings() -> AcmeSettings {
         external_account: None,
         challenge: Challenge::Http01,
         profile: None,
+        preferred_chain: None,
         timeout: Duration::from_secs(30),
     }
 }

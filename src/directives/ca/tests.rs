@@ -45,10 +45,12 @@ fn values() {
     const CONTACT: &str = "it must be an e-mail address such as \"admin@corp.example\", with \
                            or without \"mailto:\"";
     const CHALLENGE: &str = "it must be \"http-01\" or \"tls-alpn-01\"";
+    const CHAIN: &str = "it must be the common name of an issuer, such as \"Corp Root X1\"";
     const TIMEOUT: &str = "it must be a time such as \"30s\", above 0";
     const NONCE: &str = "it must be \"on\", \"off\" or \"required\"";
     const BUDGET: &str = "it must be a number from 1 to 1000 and a time above 0, such as \"5/7d\"";
     // Directive, value, None: accepted, else how the refusal goes on.
+    let long = &"x".repeat(65);
     let segment = "it must be 1 to 128 letters, digits, \"-\", \"_\" or \".\", no \".\" first";
     let segments =
         "it must be names of letters, digits, \"-\", \"_\" or \".\" with \"/\" between them";
@@ -87,6 +89,9 @@ fn values() {
         ("challenge", "http-01", None),
         ("challenge", "tls-alpn-01", None),
         ("challenge", "dns-01", Some(CHALLENGE)),
+        ("preferred_chain", "Wurzel Ä 1", None),
+        ("preferred_chain", "", Some(CHAIN)),
+        ("preferred_chain", long, Some(CHAIN)),
         ("timeout", "5s", None),
         ("timeout", "1", None),
         ("timeout", "0", Some(TIMEOUT)),
@@ -224,6 +229,7 @@ fn settings() {
         external_account: None,
         challenge: Challenge::Http01,
         profile: None,
+        preferred_chain: None,
         timeout: Duration::from_secs(30),
     };
     let url: Line = ("url", &["https://ca.example/"]);
@@ -248,6 +254,7 @@ fn settings() {
         ("accept_terms_of_service", &[]),
         ("challenge", &["tls-alpn-01"]),
         ("profile", &["short"]),
+        ("preferred_chain", &["Corp Root X1"]),
         ("timeout", &["5s"]),
         ("ocsp_responder", &["http://ocsp.example/"]),
         ("ocsp_nonce", &["required"]),
@@ -264,6 +271,7 @@ fn settings() {
                 accept_terms_of_service: true,
                 challenge: Challenge::TlsAlpn01,
                 profile: Some("short".into()),
+                preferred_chain: Some("Corp Root X1".into()),
                 timeout: Duration::from_secs(5),
                 ..acme
             }),

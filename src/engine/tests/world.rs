@@ -277,6 +277,7 @@ fn ca_settings(ca: &FakeCa) -> CaSettings {
             external_account: None,
             challenge: Challenge::Http01,
             profile: None,
+            preferred_chain: None,
             timeout: s(30),
         }),
         way: Default::default(),
