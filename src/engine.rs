@@ -25,6 +25,7 @@ mod ports;
 mod prove;
 mod renewal;
 mod replace;
+mod rest;
 mod round;
 mod schedule;
 mod subject;

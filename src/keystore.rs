@@ -35,6 +35,7 @@ pub use account::AccountLock;
 pub use changes::{Change, Cursor};
 pub use crl::{CrlFile, CrlLock, CrlMeta, Spool, StoredCrl};
 pub use error::KeystoreError;
+pub use ledger::Rest;
 pub use lock::Lock;
 pub use pending::{Pending, Replacing};
 pub use version::{Committed, Loaded};

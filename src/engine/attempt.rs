@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use openssl::pkey::{PKey, Private};
 
-use super::budget;
 use super::desk::Desk;
 use super::entry::Entry;
 use super::host::Count;
 use super::job::{MINIMUM, patience};
 use super::schedule::Why;
+use super::{budget, rest};
 use crate::bundle::private_key;
 use crate::ca::csr::is_of_kind;
 use crate::clock::Time;
@@ -149,9 +149,8 @@ pub fn may_ask(
     attempt: &Attempt,
     now: Time,
 ) -> Result<(), (String, Option<Time>)> {
-    let resting = entry.rests.iter().find(|(ca, until)| *ca == attempt.ca && now < *until);
-    if let Some((_, until)) = resting {
-        return Err((format!("wants to be left alone until {until}"), Some(*until)));
+    if let Some(until) = rest::until(desk, entry, attempt.ca, now) {
+        return Err((format!("wants to be left alone until {until}"), Some(until)));
     }
     // A person's wish is never refused, and an order that is under way was allowed when it was new.
     if entry.is_unwanted() || attempt.under_way(desk).is_some() {

@@ -13,6 +13,7 @@ use crate::ca::renewal::Renewal;
 use crate::clock::Time;
 use crate::evidence::Evidence;
 use crate::facts::{Fingerprint, Serial};
+use crate::keystore::Rest;
 use crate::policy::{self, Asker, Decision, Link, Standing};
 use crate::settings::EntrySettings;
 use crate::staple::Staple;
@@ -36,8 +37,8 @@ pub struct Entry {
     /// What the CA says about renewal, of some certificate of this entry.
     pub renewal: Option<Renewal>,
     pub news: News,
-    /// Until when each CA wants to be left alone (Retry-After), by its place in the plan.
-    pub rests: Vec<(usize, Time)>,
+    /// Until when CAs want to be left alone, as far as this process was told; one a CA.
+    pub rests: Vec<Rest>,
     /// A version that was heard of by its number, and when: on NFS `current` may be older for half
     /// a minute.
     pub heard_of: Option<(u64, Time)>,

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use super::attempt::{Attempt, Failure, may_ask, note_issuance, write_off};
-use super::backoff;
 use super::desk::{Desk, brief};
 use super::entry::Entry;
 use super::host::{Count, Working};
 use super::job::{End, Next};
 use super::prove::Proof;
 use super::schedule::Why;
+use super::{backoff, rest};
 use crate::ca::csr::{csr, new_key};
 use crate::ca::{IssueError, Issued, Order, Progress};
 use crate::clock::Time;
@@ -214,12 +214,8 @@ impl ReplaceJob {
         if about_name && entry.news.issue_failures == 0 {
             attempt.cas.clear();
         }
-        let now = desk.now();
-        let not_before = error.retry_after().map(|wish| now + wish.min(LONGEST_REST));
-        if let Some(until) = not_before {
-            entry.rests.retain(|(ca, _)| *ca != attempt.ca);
-            entry.rests.push((attempt.ca, until));
-        }
+        let wish = error.retry_after();
+        let not_before = wish.map(|wish| rest::note(desk, &mut entry, &attempt, wish));
         drop(entry);
         let cause = match (error, limit) {
             (IssueError::Unreachable { .. }, Some(limit)) => {
@@ -366,4 +362,3 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(150);
 const LOCK_HELD: Duration = Duration::from_secs(120);
 /// An order that the CA works at longer is left there.
 const SHORT_WAIT: Duration = Duration::from_secs(30);
-const LONGEST_REST: Duration = Duration::from_secs(86_400);

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use cert_autofetch::bundle::{Bundle, Meta};
 use cert_autofetch::ca::acme::StoredAccount;
+use cert_autofetch::clock::Time;
 use cert_autofetch::evidence::{Evidence, Reason, Source, Status};
 use cert_autofetch::facts::CertFacts;
-use cert_autofetch::keystore::{Change, Cursor, Keystore, Lock};
+use cert_autofetch::keystore::{Change, Cursor, Keystore, Lock, Rest};
 use cert_autofetch::settings::{EntryName, Secret};
 use openssl::error::ErrorStack;
 
@@ -171,6 +172,10 @@ impl World {
         assert!(noted(true).unwrap_or(0) <= before);
         self.keystore.record_issuance(&self.lock, "corp", NOW, true).unwrap();
         assert!((1..=1000).contains(&noted(true).unwrap()));
+        let rest =
+            Rest { ca: "corp".into(), host: "ca:443".into(), noted_at: NOW, until: Time::MAX };
+        self.keystore.record_rest(&self.lock, &rest).unwrap();
+        assert!((1..=32).contains(&self.keystore.rests(&self.name).unwrap().len()));
     }
 
     fn pending(&self) {

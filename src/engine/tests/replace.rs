@@ -4,6 +4,7 @@ mod budget;
 mod cas;
 mod orders;
 mod proof;
+mod rests;
 
 use std::time::Duration;
 
@@ -235,23 +236,6 @@ fn which_ca_is_asked() {
         world.pass(&mut [&mut worker], s(20));
         assert_eq!(issued(), second, "{error:?}");
     }
-}
-
-#[test]
-fn a_ca_that_wants_to_be_left_alone_is() {
-    let (mut world, _) = revoked();
-    world.settings.cas = vec!["one".into(), "two".into()];
-    let mut script = vec![Do::Fail(refused(false, Some(s(1000))))];
-    script.extend((0..9).map(|_| Do::Fail(unreachable())));
-    world.cas[0].script(script);
-    world.cas[1].script((0..3).map(|_| Do::Fail(unreachable())).collect());
-    let mut worker = world.worker();
-    worker.demand();
-    world.pass(&mut [&mut worker], s(300));
-    assert_eq!(world.cas[0].orders(), 1, "asked once");
-    assert_eq!(world.stored(), Some(world.cas[1].serial(1)), "by the other");
-    let lines = worker.told().lines().join("\n");
-    assert!(lines.contains("\"one\": wants to be left alone until"), "{lines}");
 }
 
 #[test]
