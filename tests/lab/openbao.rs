@@ -113,6 +113,27 @@ impl OpenBao {
         self.port.addr().to_string()
     }
 
+    /// Has the mount speak ACME too, with external accounts only; its directory.
+    pub fn enable_acme(&self) -> String {
+        let headers = json!({
+            "passthrough_request_headers": ["If-Modified-Since"],
+            "allowed_response_headers": ["Last-Modified", "Location", "Replay-Nonce", "Link"],
+        });
+        self.write("sys/mounts/int/tune", headers);
+        let acme = json!({
+            "enabled": true, "eab_policy": "always-required", "allowed_roles": ["*"],
+            "default_directory_policy": "role:server",
+        });
+        self.write("int/config/acme", acme);
+        self.url("int/acme/directory")
+    }
+
+    /// Credentials for one account: key id and base64url MAC key.
+    pub fn external_account(&self) -> (String, String) {
+        let made = self.write("int/acme/new-eab", json!({}));
+        (text(&made["id"]), text(&made["key"]))
+    }
+
     /// Where the module issues.
     pub fn mount(&self) -> String {
         self.url("int")

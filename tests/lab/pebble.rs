@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use openssl::x509::X509;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use time::OffsetDateTime;
@@ -37,6 +38,8 @@ pub struct Settings {
     pub always_valid: bool,
     /// Key id and base64url MAC key: accounts need external binding then.
     pub external_account: Option<(String, String)>,
+    /// Profiles and the validity of what is issued by them, in seconds; only a newer one has any.
+    pub profiles: Vec<(String, u32)>,
     /// Further environment, such as PEBBLE_CHAIN_LENGTH.
     pub env: Vec<(String, String)>,
 }
@@ -73,6 +76,7 @@ impl Default for Settings {
             nonce_reject: 5,
             always_valid: false,
             external_account: None,
+            profiles: Vec::new(),
             env: Vec::new(),
         }
     }
@@ -101,6 +105,10 @@ impl Pebble {
         if let Some((id, key)) = &settings.external_account {
             config["externalAccountBindingRequired"] = json!(true);
             config["externalAccountMACKeys"] = json!({id: key});
+        }
+        for (name, validity) in &settings.profiles {
+            let profile = json!({"description": "of the lab", "validityPeriod": validity});
+            config["profiles"][name] = profile;
         }
         fs::write(path("pebble.json"), json!({"pebble": config}).to_string()).expect("write");
 
@@ -145,6 +153,15 @@ impl Pebble {
     /// What clients of nginx trust.
     pub fn root_pem(&self) -> Vec<u8> {
         self.managed("roots/0").body
+    }
+
+    /// The roots of all chains, the default one's first.
+    pub fn roots(&self) -> Vec<X509> {
+        let root = |i| {
+            let answer = self.http.get(&format!("{}roots/{i}", self.management_url())).ok()?;
+            X509::from_pem(&answer.body).ok().filter(|_| answer.status == 200)
+        };
+        (0..9).map_while(root).collect()
     }
 
     pub fn intermediate_pem(&self) -> Vec<u8> {
