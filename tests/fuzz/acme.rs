@@ -45,8 +45,11 @@ pub fn run(data: &[u8]) {
         match progress {
             Ok(Progress::Wait(time)) => server.advance(time),
             Ok(Progress::LookAgain) => {}
-            Ok(Progress::Issued(issued)) => return must_be_certificates(&issued.chain),
-            Err(error) => return must_be_a_line(&error),
+            Ok(Progress::Issued(issued)) => {
+                issued.remark.iter().for_each(|remark| must_be_a_line(remark));
+                return must_be_certificates(&issued.chain);
+            }
+            Err(error) => return must_be_a_line(&error.to_string()),
         }
     }
 }
@@ -59,8 +62,7 @@ fn must_be_certificates(chain: &[u8]) {
 }
 
 /// For a log.
-fn must_be_a_line(error: &IssueError) {
-    let text = error.to_string();
+fn must_be_a_line(text: &str) {
     assert!(!text.contains(char::is_control), "{text:?}");
     assert!(text.len() < 8192, "{}", text.len());
 }
@@ -76,7 +78,7 @@ fn settings() -> AcmeSettings {
         external_account: None,
         challenge: Challenge::Http01,
         profile: None,
-        preferred_chain: None,
+        preferred_chain: Some("X".into()),
         timeout: Duration::from_secs(10),
     }
 }
