@@ -6,7 +6,8 @@ use std::time::Duration;
 pub struct Program<'a> {
     /// The program and its arguments; no shell reads them.
     pub command: &'a [String],
-    /// Beside PATH, all that it finds in its environment.
+    /// Beside PATH, all that it finds in its environment. Log lines are about its `NAME`, else its
+    /// `CA`.
     pub environment: &'a [(&'static str, String)],
     pub stdin: &'a [u8],
     /// The longest output that is accepted, in bytes.
@@ -20,9 +21,9 @@ pub struct Program<'a> {
 pub enum ProgramError {
     #[error("can't be started: {0}")]
     NotStarted(String),
-    /// `stderr` is the last line that it wrote there.
+    /// `stderr` is the last line that it wrote there, `stdout` all that it wrote there.
     #[error("exited with status {status}{}", of(.stderr))]
-    Failed { status: i32, stderr: String },
+    Failed { status: i32, stderr: String, stdout: Vec<u8> },
     #[error("killed by signal {0}")]
     Killed(i32),
     #[error("timed out")]
