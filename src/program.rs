@@ -1,5 +1,11 @@
 //! Programs of the administrator: a CA behind a script, a hook.
 
+mod lines;
+mod pipes;
+mod supervised;
+
+pub use supervised::Supervised;
+
 use std::time::Duration;
 
 /// A program and what it gets.

@@ -72,6 +72,11 @@ pub enum What {
         serial: Serial,
         ca: String,
     },
+    /// A line that a program wrote to its standard error.
+    Said {
+        program: String,
+        line: String,
+    },
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -93,6 +98,7 @@ impl Event {
             | What::Issued { .. }
             | What::Served { .. }
             | What::RenewalSuggested { .. }
+            | What::Said { .. }
             | What::NoMustStaple { .. } => Level::Notice,
             What::NoSource { .. } | What::NoIssuer { .. } => Level::Info,
         }
@@ -145,6 +151,9 @@ impl fmt::Display for Event {
                 explanation.iter().try_for_each(|url| write!(f, ", see {}", printable(url)))
             }
             What::Remark { ca, text } => write!(f, "\"{ca}\": {}", printable(text)),
+            What::Said { program, line } => {
+                write!(f, "{}: {}", printable(program), printable(line))
+            }
             What::NoMustStaple { serial, ca } => write!(
                 f,
                 "\"{ca}\" issued serial={serial} without the TLS feature that \
