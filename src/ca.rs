@@ -89,6 +89,14 @@ impl From<Vec<u8>> for Issued {
     }
 }
 
+/// Whether this is PEM of certificates and of nothing else: a file with anything else in it must not
+/// reach a place where keys are read from (RFC 8555 section 11.4).
+pub fn is_chain(pem: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(pem) else { return false };
+    let mut labels = text.lines().filter_map(|l| l.trim().strip_prefix("-----BEGIN ")).peekable();
+    labels.peek().is_some() && labels.all(|l| l == "CERTIFICATE-----")
+}
+
 /// Why a CA gave no certificate.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum IssueError {

@@ -6,7 +6,7 @@ use openssl::x509::X509;
 use super::AcmeCa;
 use super::client::Failure;
 use super::link::links;
-use crate::ca::IssueError;
+use crate::ca::{IssueError, is_chain};
 use crate::http::Response;
 use crate::report::printable;
 
@@ -66,17 +66,10 @@ fn alternate(ca: &AcmeCa, url: &str, default: &[u8]) -> Result<Vec<u8>, Failure>
 
 fn fetch(ca: &AcmeCa, url: &str) -> Result<(Vec<u8>, Response), Failure> {
     let mut response = ca.post_for(WHAT, url, Vec::new(), PEM_CHAIN, LIMIT)?;
-    if !only_certificates(&response.body) {
+    if !is_chain(&response.body) {
         return Err(IssueError::Protocol { what: WHAT, cause: "not a chain in PEM".into() }.into());
     }
     Ok((std::mem::take(&mut response.body), response))
-}
-
-/// Section 11.4: a file with anything else in it must not reach a place where keys are read from.
-fn only_certificates(pem: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(pem) else { return false };
-    let mut labels = text.lines().filter_map(|l| l.trim().strip_prefix("-----BEGIN ")).peekable();
-    labels.peek().is_some() && labels.all(|l| l == "CERTIFICATE-----")
 }
 
 /// The common names of whoever issued the topmost certificate of a chain.
