@@ -2,6 +2,7 @@
 
 pub mod acme;
 pub mod cfssl;
+pub mod command;
 pub mod csr;
 pub mod renewal;
 pub mod vault;

@@ -207,17 +207,17 @@ const fn ca_directive(
 pub static CA_DIRECTIVES: &[Directive] = &[
     ca_directive(
         "protocol",
-        "acme | vault | cfssl",
+        "acme | vault | cfssl | command",
         "acme",
         "how to talk to the CA: ACME (RFC 8555), the PKI engine of OpenBao and Vault, cfssl's \
-         JSON API",
+         JSON API, a program of yours",
     ),
     ca_directive(
         "url",
         "URL",
         "",
-        "the ACME directory, vault's mount (`https://HOST/v1/pki`), or cfssl's server; required; \
-         https, or http to a loopback host",
+        "the ACME directory, vault's mount (`https://HOST/v1/pki`), or cfssl's server; required, but \
+         not with a program; https, or http to a loopback host",
     ),
     ca_directive(
         "trusted_certificate",
@@ -315,7 +315,17 @@ pub static CA_DIRECTIVES: &[Directive] = &[
         "",
         "cfssl: a file with the profile's authentication key in hexadecimal digits",
     ),
-    ca_directive("timeout", "TIME", "30s", "for one request to the CA"),
+    Directive {
+        max: usize::MAX,
+        ..ca_directive(
+            "command",
+            "PATH [ARG...]",
+            "",
+            "command: the program, required; it gets the CSR in PEM on its standard input and \
+             writes the chain in PEM to its standard output, see \"Programs as a CA\"",
+        )
+    },
+    ca_directive("timeout", "TIME", "30s", "for one request to the CA, or one run of the program"),
     ca_directive(
         "subject",
         "DN",

@@ -1,10 +1,11 @@
 //! The engine carries decisions out: asks, fetches, checks, stores and publishes, on its own
 //! threads. The event loop talks to it by [`Engine::demand`] and [`Engine::take_updates`] only.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::keystore::Keystore;
+use crate::report::Event;
 
 mod attempt;
 mod backoff;
@@ -37,26 +38,30 @@ pub use host::{Count, Host, News, Plan, Update, View, Working};
 pub use ports::{Answer, Crls, Inquiry, Listing, NoAnswer, Ports, Responders};
 pub use schedule::next_action;
 
-use desk::Desk;
+use desk::{Desk, lock};
 use pool::Pool;
 
 /// The engine of one worker.
 pub struct Engine {
     desk: Arc<Desk>,
     pool: Arc<Pool>,
+    notes: Notes,
 }
+
+/// What is for the log and changes the state of no entry: the words of programs.
+type Notes = Arc<Mutex<Vec<Event>>>;
 
 impl Engine {
     /// Starts nothing yet. A keystore that is not there yet is looked for again.
     pub fn new(plan: Plan, host: Arc<dyn Host>, ports: Ports) -> Engine {
         let keystore = Keystore::at(&plan.keystore);
-        Engine::of(Desk::new(plan, host, ports, keystore))
+        Engine::of(Desk::new(plan, host, ports, keystore), Notes::default())
     }
 
-    fn of(desk: Desk) -> Engine {
+    fn of(desk: Desk, notes: Notes) -> Engine {
         let desk = Arc::new(desk);
         let pool = Arc::new(Pool::new(Arc::clone(&desk)));
-        Engine { desk, pool }
+        Engine { desk, pool, notes }
     }
 
     /// Starts the threads that are always there. They, and those that they start, inherit the
@@ -79,6 +84,12 @@ impl Engine {
     /// What happened, in order. For the event loop: never blocks.
     pub fn take_updates(&self) -> Vec<Update> {
         self.desk.board().take_updates()
+    }
+
+    /// Further lines for the log, from before what [`Engine::take_updates`] would give now. For the
+    /// event loop: never blocks.
+    pub fn take_notes(&self) -> Vec<Event> {
+        std::mem::take(&mut lock(&self.notes))
     }
 
     /// At the worker's exit: begins nothing any more, and waits a little for what is under way.

@@ -16,6 +16,7 @@ mod host;
 mod http;
 mod listens;
 mod log;
+mod offspring;
 mod overruled;
 mod placeholder;
 mod process;

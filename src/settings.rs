@@ -138,15 +138,17 @@ pub enum Protocol {
     Acme(AcmeSettings),
     Vault(VaultSettings),
     Cfssl(CfsslSettings),
+    Command(CommandSettings),
 }
 
 impl Protocol {
-    /// Where requests go to.
-    pub fn url(&self) -> &str {
+    /// Where requests go to; None: to no server.
+    pub fn url(&self) -> Option<&str> {
         match self {
-            Protocol::Acme(acme) => &acme.url,
-            Protocol::Vault(vault) => &vault.url,
-            Protocol::Cfssl(cfssl) => &cfssl.url,
+            Protocol::Acme(acme) => Some(&acme.url),
+            Protocol::Vault(vault) => Some(&vault.url),
+            Protocol::Cfssl(cfssl) => Some(&cfssl.url),
+            Protocol::Command(_) => None,
         }
     }
 }
@@ -210,6 +212,17 @@ pub struct CfsslSettings {
     pub profile: Option<String>,
     /// The bytes of the profile's key; None: it asks for no authentication.
     pub auth_key: Option<Secret>,
+}
+
+/// `protocol command`: a program of the administrator.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CommandSettings {
+    /// The CA's name.
+    pub ca: String,
+    /// The program, an absolute path, and its arguments.
+    pub command: Vec<String>,
+    /// For one run.
+    pub timeout: Duration,
 }
 
 /// Who is asked about the leaves that a CA issued, and who is believed. Intermediates are asked

@@ -3,18 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::files::{
-    Read, account_key, auth_key, certificates, client_key, is_key_of, mac_key, one_certificate,
-    roots, signer,
-};
+use super::files::{Read, account_key, auth_key, certificates, client_key, is_key_of, mac_key, one_certificate, program, roots, signer};
 use super::url::{Plain, proxy, url};
 use super::values::{Choices, choice, invalid, list, number, parse_time, shown, word};
 use super::{CA_DIRECTIVES, find, first, once};
-use crate::settings::{
-    AcmeSettings, Budget, CaSettings, CfsslSettings, Challenge, Dn, EvidenceSettings,
-    ExternalAccount, Nonce, Protocol, ProxySettings, Secret, Signer, VaultSettings, WaySettings,
-    is_host_name,
-};
+use crate::settings::{AcmeSettings, Budget, CaSettings, CfsslSettings, Challenge, CommandSettings, Dn, EvidenceSettings, ExternalAccount, Nonce, Protocol, ProxySettings, Secret, Signer, VaultSettings, WaySettings, is_host_name};
 
 /// The protocols, by name. More come in later releases.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -23,15 +16,22 @@ enum Kind {
     Acme,
     Vault,
     Cfssl,
+    Command,
 }
 
 const ACME: &[Kind] = &[Kind::Acme];
 const VAULT: &[Kind] = &[Kind::Vault];
 const CFSSL: &[Kind] = &[Kind::Cfssl];
 const WITH_PROFILE: &[Kind] = &[Kind::Acme, Kind::Cfssl];
+const COMMAND: &[Kind] = &[Kind::Command];
+const WITH_URL: &[Kind] = &[Kind::Acme, Kind::Vault, Kind::Cfssl];
 
-const PROTOCOLS: Choices<Kind> =
-    &[("acme", Kind::Acme), ("vault", Kind::Vault), ("cfssl", Kind::Cfssl)];
+const PROTOCOLS: Choices<Kind> = &[
+    ("acme", Kind::Acme),
+    ("vault", Kind::Vault),
+    ("cfssl", Kind::Cfssl),
+    ("command", Kind::Command),
+];
 
 const CHALLENGES: Choices<Challenge> =
     &[("http-01", Challenge::Http01), ("tls-alpn-01", Challenge::TlsAlpn01)];
@@ -62,6 +62,7 @@ pub struct RawCa {
     profile: Option<String>,
     preferred_chain: Option<String>,
     auth_key: Option<Secret>,
+    command: Option<Vec<String>>,
     timeout: Option<Duration>,
     subject: Option<Dn>,
     issuer_certificate: Option<Vec<u8>>,
@@ -124,6 +125,7 @@ impl RawCa {
             "profile" => once(&mut self.profile, name, || segment(value, name)),
             "preferred_chain" => once(&mut self.preferred_chain, name, || issuer(value, name)),
             "auth_key_file" => once(&mut self.auth_key, name, || file(value, name, read, auth_key)),
+            "command" => once(&mut self.command, name, || command(args, name)),
             "timeout" => once(&mut self.timeout, name, || timeout(value, name)),
             "subject" => once(&mut self.subject, name, || subject(value, name)),
             "issuer_certificate" => {
@@ -149,6 +151,12 @@ impl RawCa {
     /// The full name of `token_file`, which is not read with the configuration.
     pub fn resolve_token_file(&mut self, file: PathBuf) {
         self.token_file = Some(file);
+    }
+
+    /// Whether the program of `command` is there, as far as its mode tells.
+    pub fn check_command(&self) -> Result<(), String> {
+        let path = self.command.iter().flatten().next().map_or("", String::as_str);
+        program(path, "command")
     }
 
     /// At the end of the block.
@@ -180,9 +188,13 @@ impl RawCa {
         self.check_protocol()?;
         let ca = self.name.clone();
         let missing = |name: &str| format!("no \"{name}\" in ssl_cert_autofetch_ca \"{ca}\"");
-        let url = self.url.take().ok_or_else(|| missing("url"))?;
         let timeout = self.timeout.unwrap_or(TIMEOUT);
-        Ok(match self.protocol.unwrap_or_default() {
+        let kind = self.protocol.unwrap_or_default();
+        let url = match WITH_URL.contains(&kind) {
+            true => self.url.take().ok_or_else(|| missing("url"))?,
+            false => String::new(),
+        };
+        Ok(match kind {
             Kind::Acme => Protocol::Acme(AcmeSettings {
                 account_key: self.account_key.take(),
                 contact: std::mem::take(&mut self.contact),
@@ -200,6 +212,11 @@ impl RawCa {
                 auth_key: self.auth_key.take(),
                 ca,
                 url,
+                timeout,
+            }),
+            Kind::Command => Protocol::Command(CommandSettings {
+                command: self.command.take().ok_or_else(|| missing("command"))?,
+                ca,
                 timeout,
             }),
             Kind::Vault => Protocol::Vault(VaultSettings {
@@ -250,6 +267,8 @@ impl RawCa {
             ("profile", WITH_PROFILE, self.profile.is_some()),
             ("preferred_chain", ACME, self.preferred_chain.is_some()),
             ("auth_key_file", CFSSL, self.auth_key.is_some()),
+            ("command", COMMAND, self.command.is_some()),
+            ("url", WITH_URL, self.url.is_some()),
         ];
         match given.iter().find(|(_, of, is_given)| *is_given && !of.contains(&kind)) {
             Some((directive, of, _)) => Err(format!(
@@ -298,6 +317,15 @@ fn path(value: &str, directive: &str) -> Result<PathBuf, String> {
     match value {
         "" => Err(invalid(value, directive, "a file")),
         value => Ok(value.into()),
+    }
+}
+
+/// A program and its arguments.
+fn command(args: &[&str], directive: &str) -> Result<Vec<String>, String> {
+    let path = args.first().copied().unwrap_or_default();
+    match path.starts_with('/') {
+        true => Ok(args.iter().map(|arg| (*arg).to_owned()).collect()),
+        false => Err(invalid(path, directive, "the absolute path of a program, and its arguments")),
     }
 }
 

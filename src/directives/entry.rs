@@ -88,7 +88,7 @@ pub fn warnings(entries: &[EntrySettings], cas: &[CaSettings]) -> Vec<String> {
     let mut lines = Vec::new();
     for ca in cas {
         let urls = [
-            ("url", Some(ca.protocol.url())),
+            ("url", ca.protocol.url()),
             ("ocsp_responder", ca.evidence.ocsp_responder.as_deref()),
             ("crl", ca.evidence.crl.as_deref()),
         ];

@@ -1,6 +1,7 @@
 //! Files named in the configuration: parsed at once, so that `nginx -t` finds the broken ones.
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine};
+use std::os::unix::fs::PermissionsExt;
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, Private};
@@ -155,6 +156,15 @@ fn base64_bytes(text: &[u8]) -> Option<Secret> {
     let mut bytes = Zeroizing::new(vec![0; digits.len()]);
     let length = BASE64URL.decode_slice(&*digits, &mut bytes).ok()?;
     Some(Secret::new(bytes[..length].to_vec()))
+}
+
+/// A file that somebody may execute. The workers, who will, may be another user than nginx -t is.
+pub(super) fn program(path: &str, directive: &str) -> Result<(), String> {
+    let checked = std::fs::metadata(path).map_err(|e| e.to_string()).and_then(|file| {
+        let may_run = file.is_file() && file.permissions().mode() & 0o111 != 0;
+        may_run.then_some(()).ok_or_else(|| "it can't be executed".into())
+    });
+    checked.map_err(|cause| unusable(path, directive, &cause, "an executable file"))
 }
 
 fn is_account_key(key: &PKey<Private>) -> bool {
@@ -320,6 +330,23 @@ mod tests {
             let error = mac_key("k", "external_account_key", &|_| Ok(text.into())).unwrap_err();
             let expected = format!("cannot use \"k\" in \"external_account_key\": {cause}, ");
             assert!(error.starts_with(&expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn programs() {
+        assert_eq!(program("/bin/sh", "command"), Ok(()));
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().to_str().unwrap();
+        for (path, cause) in [
+            ("/none/x", "No such file or directory (os error 2)"),
+            ("/bin", "it can't be executed"),
+            (path, "it can't be executed"),
+        ] {
+            let line = format!(
+                "cannot use \"{path}\" in \"command\": {cause}, it must be an executable file"
+            );
+            assert_eq!(program(path, "command"), Err(line));
         }
     }
 

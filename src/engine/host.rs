@@ -2,6 +2,7 @@
 //! offers, and what the event loop is told.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -71,6 +72,10 @@ pub trait Host: Send + Sync {
     fn publish_challenge(&self, answer: &ChallengeAnswer, expires: Time) -> Result<(), String>;
 
     fn withdraw_challenge(&self, answer: &ChallengeAnswer);
+
+    /// Before a program is started: what of this process it must not inherit (descriptors, a
+    /// signal mask), and that it gets SIGTERM when this process dies.
+    fn prepare(&self, _: &mut Command) {}
 }
 
 /// The state of an entry that is shared by workers but not worth a place in the keystore.

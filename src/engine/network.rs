@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use openssl::x509::X509;
 
-use super::Engine;
-use super::desk::Desk;
+use super::desk::{Desk, lock};
 use super::host::{Host, Plan};
 use super::ports::{Answer, Inquiry, Listing, NoAnswer, Ports, Responders};
+use super::{Engine, Notes};
 use crate::ca::acme::{AccountStore, AcmeCa, Change, StoredAccount};
 use crate::ca::cfssl::CfsslCa;
+use crate::ca::command::CommandCa;
 use crate::ca::vault::VaultCa;
 use crate::ca::{Ca, ChallengeAnswer, Challenges, IssueError};
 use crate::clock::{Clock, SystemClock, Time};
@@ -20,6 +21,8 @@ use crate::evidence::ocsp::{self, RequestSigner};
 use crate::http::Http;
 use crate::http::network::NetworkHttp;
 use crate::keystore::{Keystore, KeystoreError};
+use crate::program::{Programs, Supervised};
+use crate::report::Event;
 use crate::settings::{CaSettings, EvidenceSettings, Nonce, Protocol, Secret};
 
 impl Engine {
@@ -29,6 +32,8 @@ impl Engine {
     pub fn with_network(plan: Plan, host: Arc<dyn Host>) -> Result<Engine, String> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let keystore = Keystore::at(&plan.keystore);
+        let notes = Notes::default();
+        let programs = programs(&host, &clock, &notes);
         let mut ways: Vec<Arc<dyn Http>> = Vec::new();
         let mut cas: Vec<Arc<dyn Ca>> = Vec::new();
         for settings in &plan.cas {
@@ -47,6 +52,9 @@ impl Engine {
                     Arc::new(AcmeCa::new(acme.clone(), way, time, store, window))
                 }
                 Protocol::Cfssl(cfssl) => Arc::new(CfsslCa::new(cfssl.clone(), way, time)),
+                Protocol::Command(command) => {
+                    Arc::new(CommandCa::new(command.clone(), Arc::clone(&programs)))
+                }
                 Protocol::Vault(vault) => Arc::new(VaultCa::new(vault.clone(), way, time)),
             });
             ways.push(http);
@@ -64,8 +72,18 @@ impl Engine {
         // Keyed anew in each process.
         let seed = RandomState::new().hash_one(0);
         let ports = Ports { clock, cas, responders, crls, seed };
-        Ok(Engine::of(Desk::new(plan, host, ports, keystore)))
+        Ok(Engine::of(Desk::new(plan, host, ports, keystore), notes))
     }
+}
+
+/// Programs start as the host wants it; what they write to stderr goes to its log.
+fn programs(host: &Arc<dyn Host>, clock: &Arc<dyn Clock>, notes: &Notes) -> Arc<dyn Programs> {
+    let (starter, teller, notes) = (Arc::clone(host), Arc::clone(host), Arc::clone(notes));
+    let tell = move |event: Event| {
+        lock(&notes).push(event);
+        teller.wake();
+    };
+    Arc::new(Supervised::new(Arc::clone(clock), move |command| starter.prepare(command), tell))
 }
 
 /// OCSP, by the way to the network of the CA in question.

@@ -177,6 +177,9 @@ unsafe extern "C" fn ca_line(
             if w[0] == "token_file" {
                 raw.resolve_token_file(full_name(cf, w[1], 1)?.into());
             }
+            if w[0] == "command" {
+                raw.check_command()?;
+            }
             Ok(())
         });
         or_refuse(cf, result)

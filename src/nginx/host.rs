@@ -2,11 +2,13 @@
 //! and eventfds only, nothing of nginx's.
 
 use std::os::fd::RawFd;
+use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use nginx_sys::{NGX_PROCESS_SINGLE, ngx_process, ngx_uint_t};
 
+use super::offspring;
 use super::zone::Zone;
 use crate::ca::ChallengeAnswer;
 use crate::clock::Time;
@@ -80,6 +82,10 @@ impl Host for WorkerHost {
 
     fn withdraw_challenge(&self, answer: &ChallengeAnswer) {
         self.zone.withdraw_challenge(answer);
+    }
+
+    fn prepare(&self, command: &mut Command) {
+        offspring::prepare(command);
     }
 }
 

@@ -206,6 +206,7 @@ impl Worker {
     /// News from the engine's threads.
     pub fn take_updates(&mut self) {
         self.engine.poke();
+        self.engine.take_notes().iter().for_each(log::event);
         let updates = self.engine.take_updates();
         let finished: Vec<_> = updates.iter().map(|u| (u.entry, u.finished)).collect();
         let revoked: Vec<_> = self.entries.iter().map(|e| e.last_revoked.clone()).collect();

@@ -1,6 +1,6 @@
 use super::*;
 use crate::fixture::{Identity, root};
-use crate::settings::{AcmeSettings, Protocol, VaultSettings};
+use crate::settings::{AcmeSettings, CommandSettings, Protocol, VaultSettings};
 
 fn no_file(_: &str) -> Result<Vec<u8>, String> {
     Err("no such file".into())
@@ -58,8 +58,11 @@ fn values() {
         ("protocol", "acme", None),
         ("protocol", "vault", None),
         ("protocol", "cfssl", None),
-        ("protocol", "est", Some("it must be \"acme\", \"vault\" or \"cfssl\"")),
-        ("protocol", "command", Some("it must be \"acme\", \"vault\" or \"cfssl\"")),
+        ("protocol", "command", None),
+        ("protocol", "est", Some("it must be \"acme\", \"vault\", \"cfssl\" or \"command\"")),
+        ("command", "/usr/bin/issue", None),
+        ("command", "issue", Some("it must be the absolute path of a program, and its arguments")),
+        ("command", "", Some("it must be the absolute path of a program, and its arguments")),
         ("role", "web-server_1.x", None),
         ("role", "", Some(segment)),
         ("role", "a/b", Some(segment)),
@@ -335,10 +338,31 @@ fn protocols() {
     };
     let done = finish(&[vault, url, role, token]).unwrap();
     assert_eq!(done.protocol, Protocol::Vault(settings));
+    let command: Line = ("protocol", &["command"]);
+    let program: Line = ("command", &["/bin/issue", "--ca", "a b"]);
+    let settings = CommandSettings {
+        ca: "corp".into(),
+        command: ["/bin/issue", "--ca", "a b"].map(String::from).into(),
+        timeout: Duration::from_secs(120),
+    };
+    let done = finish(&[command, program, ("timeout", &["2m"])]).unwrap();
+    assert_eq!(done.protocol.url(), None);
+    assert_eq!(done.protocol, Protocol::Command(settings));
     for (lines, error) in [
         (&[vault, url, token][..], "no \"role\" in ssl_cert_autofetch_ca \"corp\""),
         (&[vault, url, role], "no \"token_file\" in ssl_cert_autofetch_ca \"corp\""),
         (&[vault, role, token], "no \"url\" in ssl_cert_autofetch_ca \"corp\""),
+        (&[command], "no \"command\" in ssl_cert_autofetch_ca \"corp\""),
+        (
+            &[command, program, url],
+            "\"url\" in ssl_cert_autofetch_ca \"corp\" is of protocol \"acme\", \"vault\", \
+             \"cfssl\", but its protocol is \"command\"",
+        ),
+        (
+            &[url, program],
+            "\"command\" in ssl_cert_autofetch_ca \"corp\" is of protocol \"command\", but its \
+             protocol is \"acme\"",
+        ),
         (
             &[url, role],
             "\"role\" in ssl_cert_autofetch_ca \"corp\" is of protocol \"vault\", but its protocol \
