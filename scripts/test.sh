@@ -33,7 +33,7 @@ main() {
 
     step_if "cargo fmt" "format" cargo fmt --check
     step_if "cargo clippy" "lints of the core" lint --all-targets
-    step_if shellcheck "lints of the scripts" shellcheck scripts/*.sh .ci/run
+    step_if shellcheck "lints of the scripts" shellcheck scripts/*.sh nginx-conf/*.sh .ci/run
     step_if "cargo deny" "licences and sources" cargo deny check licenses bans sources
     tests "tests of the core" cargo test --locked --no-fail-fast
 

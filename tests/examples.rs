@@ -1,6 +1,8 @@
 //! The examples in `nginx-conf` say only what the module accepts. Whether nginx loads them is
 //! tested with nginx.
 
+use std::path::PathBuf;
+
 use cert_autofetch::directives::{RawBlock, RawCa, RawMain, entry, warnings};
 use cert_autofetch::settings::{CaSettings, EntrySettings};
 
@@ -22,8 +24,10 @@ fn examples_are_accepted() {
         assert_eq!(made, *names, "{file}");
         assert!(warnings(&entries, main.cas()).is_empty(), "{file}");
     }
-    let all = std::fs::read_dir(dir).unwrap().count();
-    assert_eq!(all, EXAMPLES.len(), "an example is not tested");
+    let is_conf = |path: &PathBuf| path.extension().is_some_and(|e| e == "conf");
+    let all = std::fs::read_dir(dir).unwrap().map(|file| file.unwrap().path());
+    // Programs are tested where they are run.
+    assert_eq!(all.filter(is_conf).count(), EXAMPLES.len(), "an example is not tested");
 }
 
 #[test]

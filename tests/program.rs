@@ -4,7 +4,9 @@ mod lab;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -23,12 +25,30 @@ struct Stage {
     said: Arc<Mutex<Vec<String>>>,
 }
 
+/// Every child is reaped before anybody can wait for it: what happens to half of them in nginx.
+fn reap_all() {
+    extern "C" fn handler(_: libc::c_int) {}
+    // SAFETY: zeros are a valid sigaction, and the handler does nothing. exec() forgets both.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = handler as extern "C" fn(libc::c_int) as usize;
+        action.sa_flags = libc::SA_NOCLDWAIT | libc::SA_RESTART;
+        libc::sigaction(libc::SIGCHLD, &raw const action, std::ptr::null_mut());
+    }
+}
+
 impl Stage {
     fn new() -> Stage {
+        Stage::with(|_| {})
+    }
+
+    /// `prepare` is for the supervisor's process.
+    fn with(prepare: impl Fn(&mut Command) + Send + Sync + 'static) -> Stage {
+        reap_all();
         let said = Arc::<Mutex<Vec<String>>>::default();
         let log = Arc::clone(&said);
         let tell = move |event: Event| log.lock().unwrap().push(event.to_string());
-        let runner = Supervised::new(Arc::new(SystemClock), |_| {}, tell);
+        let runner = Supervised::new(Arc::new(SystemClock), prepare, tell);
         Stage { dir: tempfile::tempdir().unwrap(), runner, said }
     }
 
@@ -138,6 +158,18 @@ fn what_can_not_be_started() {
     let nothing = Program { command: &[], environment: &[], stdin: b"", limit: 1, timeout: LONG };
     assert!(matches!(stage.runner.run(&nothing), Err(ProgramError::NotStarted(_))));
     assert_eq!(stage.said(), [""; 0]);
+}
+
+/// std asserts then that it can wait for the child.
+#[test]
+fn a_supervisor_that_can_not_be_started_is_no_panic() {
+    let refuse = || Err(std::io::Error::from_raw_os_error(libc::EPERM));
+    // SAFETY: it makes a number an error, no more.
+    let stage = Stage::with(move |command| unsafe {
+        command.pre_exec(refuse);
+    });
+    let error = stage.run("exit 0", b"", LONG).unwrap_err();
+    assert_eq!(error.to_string(), "can't be started: /bin/sh can't be executed");
 }
 
 /// Both directions are larger than any pipe; and nobody has to read what he is told.

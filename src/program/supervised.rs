@@ -180,14 +180,15 @@ const SLICE: Duration = Duration::from_millis(500);
 const SUPERVISOR: &str = r#"
 marker=$1
 shift
-trap 'trap "" TERM; kill -TERM 0; ({ sleep 2; kill -KILL 0; } &)' TERM
+ending=
+trap 'trap "" TERM; ending=yes; kill -TERM 0; ({ sleep 2; kill -KILL 0; } &)' TERM
 exec 3<&0 4>&2
 "$@" <&3 3<&- 4>&- &
 program=$!
 exec 3<&- </dev/null >/dev/null 2>&1
 wait "$program"
 status=$?
-while kill -0 "$program"; do
+while [ "$ending" ] && kill -0 "$program"; do
     wait "$program"
     status=$?
 done

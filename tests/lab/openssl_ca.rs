@@ -77,6 +77,17 @@ impl OpensslCa {
         &self.issuer
     }
 
+    /// For `nginx-conf/openssl-ca.sh`: this folder, and what is put into certificates.
+    pub fn arguments(&self) -> String {
+        self.put("leaf.cnf", EXTENSIONS.as_bytes());
+        format!("{} -days 90 -extfile leaf.cnf", self.dir.path().display())
+    }
+
+    /// How many certificates are in the database.
+    pub fn issued(&self) -> usize {
+        fs::read_to_string(self.path("index.txt")).expect("index.txt").lines().count()
+    }
+
     /// A certificate with a key of its own.
     pub fn issue(&self, names: &[&str], pointers: &Pointers) -> Identity {
         let key = KeyType::Ecdsa256.generate();

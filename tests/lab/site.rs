@@ -332,7 +332,7 @@ fn http(lab: &Lab, plan: &Plan, keystore: &Path, status: &Port) -> String {
 }
 
 /// `2026/01/02 03:04:05 [error] 1#1: TEXT` without date and pid.
-pub(super) fn without_origin(line: &str) -> String {
+pub fn without_origin(line: &str) -> String {
     let level = line.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
     let (level, rest) = level.unwrap_or(("", line));
     let text = rest.split_once(": ").map_or(rest, |(_, text)| text);
