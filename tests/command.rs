@@ -227,6 +227,20 @@ fn the_time_limit_ends_the_program() {
     scene.nginx.check_log();
 }
 
+/// nginx -t, which root runs, can't know.
+#[test]
+#[ignore = "needs nginx and the module: scripts/test.sh"]
+fn a_program_that_workers_may_not_run() {
+    let mut draft = Draft::new();
+    draft.config.user = "www-data".into();
+    let script = draft.script("exit 0");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).expect("chmod");
+    let scene = draft.start(&script, "", &one());
+    let line = scene.nginx.wait_log("ISSUE failed", WITHIN);
+    let cause = format!("command: \"{script}\" can't be started: Permission denied");
+    assert!(line.contains(&cause) && line.contains("see \"command\""), "{line}");
+}
+
 /// Nobody is left who would look after it.
 #[test]
 #[ignore = "needs nginx and the module: scripts/test.sh"]

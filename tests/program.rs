@@ -227,6 +227,17 @@ fn the_time_limit_ends_all_of_it() {
     }
 }
 
+/// It may have something to tidy up, which a second one would cut short.
+#[test]
+fn the_program_gets_one_signal() {
+    let stage = Stage::new();
+    let path = stage.path("signals").display().to_string();
+    let script = format!("trap 'echo TERM >>{path}' TERM; while :; do sleep 1; done");
+    let result = stage.run(&script, b"", Duration::from_secs(5));
+    assert_eq!(told(result), "! timed out");
+    assert_eq!(fs::read_to_string(path).unwrap(), "TERM\n");
+}
+
 /// Its supervisor is killed by somebody: no status will ever come.
 #[test]
 fn a_supervisor_that_dies_is_not_waited_for() {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use rustix::fs::Access;
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::lines::Lines;
 use super::pipes::Pipes;
@@ -62,7 +62,7 @@ impl Programs for Supervised {
         let outcome = match Pipes::of(&mut child, program.stdin, program.limit) {
             Ok(pipes) => self.attend(program, &child, pipes, &mut lines),
             Err(error) => {
-                kill(&child, Signal::KILL);
+                kill(&child);
                 Err(not_started(error))
             }
         };
@@ -139,7 +139,7 @@ impl Supervised {
                 break;
             }
             if pipes.are_closed() || (stopped.is_some() && left.is_zero()) {
-                kill(child, Signal::KILL);
+                kill(child);
                 break;
             }
             if stopped.is_none() && (pipes.is_too_large() || left.is_zero()) {
@@ -147,7 +147,8 @@ impl Supervised {
                     true => ProgramError::TooLarge(program.limit),
                     false => ProgramError::Timeout,
                 });
-                kill(child, Signal::TERM);
+                // It hands it on to its group.
+                let _ = kill_process(Pid::from_child(child), Signal::TERM);
                 left = GRACE;
             }
         }
@@ -158,9 +159,9 @@ impl Supervised {
     }
 }
 
-/// The group: the supervisor, the program, and what that has started.
-fn kill(child: &Child, signal: Signal) {
-    let _ = kill_process_group(Pid::from_child(child), signal); // gone already
+/// The supervisor, the program, and what that has started.
+fn kill(child: &Child) {
+    let _ = kill_process_group(Pid::from_child(child), Signal::KILL); // gone already
 }
 
 fn not_started(error: Errno) -> ProgramError {
