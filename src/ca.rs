@@ -39,6 +39,8 @@ pub trait Ca: Send + Sync {
     fn renewal_info(&self, _certificate: &X509Ref) -> Result<Option<RenewalInfo>, IssueError> {
         Ok(None)
     }
+    /// Nobody goes on with `order`: what was put somewhere for the CA to see is taken back.
+    fn abandon(&self, _order: &Order) {}
 }
 
 /// One issuance in progress, as it lies in `pending/`.
@@ -142,7 +144,7 @@ impl IssueError {
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChallengeAnswer {
     pub kind: Challenge,
-    /// The host name being validated.
+    /// The host name or address being validated; of a wildcard what it stands on.
     pub name: String,
     pub token: String,
     pub key_authorization: String,

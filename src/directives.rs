@@ -11,6 +11,7 @@ mod ca;
 mod entry;
 mod files;
 mod global;
+mod server_names;
 mod url;
 mod values;
 
@@ -283,12 +284,17 @@ pub static CA_DIRECTIVES: &[Directive] = &[
              base64url, as the CA hands them out; used once, for a new account",
         )
     },
-    ca_directive(
-        "challenge",
-        "http-01 | tls-alpn-01",
-        "http-01",
-        "how the CA is shown that the names are ours; both are answered by this nginx",
-    ),
+    Directive {
+        max: 2,
+        ..ca_directive(
+            "challenge",
+            "http-01 | tls-alpn-01 | dns-01 HOOK",
+            "http-01",
+            "how the CA is shown that the names are ours: http-01 and tls-alpn-01 are answered by \
+             this nginx, dns-01 by a program of yours (absolute path, see below), for wildcards \
+             too",
+        )
+    },
     ca_directive("role", "NAME", "", "vault: the role to issue by, required"),
     ca_directive(
         "token_file",
@@ -339,6 +345,13 @@ pub static CA_DIRECTIVES: &[Directive] = &[
         "",
         "PEM of the trust anchors for what this CA issues; without it the delivered chain must \
          link the leaf to its second certificate, and a chain of one is refused",
+    ),
+    ca_directive(
+        "wildcards",
+        "on | off",
+        "on; off with http-01 and tls-alpn-01",
+        "ask for the wildcards among the server names, such as `*.corp.example`; off where the CA \
+         refuses them",
     ),
     ca_directive(
         "ocsp_responder",

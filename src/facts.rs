@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use x509_parser::asn1_rs::{FromDer, Oid, SequenceOf, oid};
@@ -12,6 +13,7 @@ use x509_parser::time::ASN1Time;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
 use crate::clock::Time;
+use crate::names;
 
 /// The facts of one certificate that decisions need.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -20,7 +22,7 @@ pub struct CertFacts {
     pub serial: Serial,
     pub not_before: Time,
     pub not_after: Time,
-    /// dNSName SANs, lower case, wildcards as written.
+    /// SANs as [`names`] writes them: dNSNames in lower case and iPAddresses.
     pub names: Vec<String>,
     /// Issuer DN in RFC 4514 order, for people.
     pub issuer: String,
@@ -133,7 +135,7 @@ impl CertFacts {
             serial: Serial::from_integer(certificate.raw_serial()),
             not_before: time(certificate.validity().not_before),
             not_after: time(certificate.validity().not_after),
-            names: names(&certificate)?,
+            names: alternative_names(&certificate)?,
             issuer: distinguished_name(certificate.issuer()),
             ocsp_urls: ocsp_urls(&certificate)?,
             crl_urls: crl_urls(&certificate)?,
@@ -141,13 +143,10 @@ impl CertFacts {
         })
     }
 
-    /// Whether a client that asked for `name` (lower case) accepts this certificate (RFC 9525:
-    /// a wildcard stands for the whole left-most label).
+    /// Whether a client that asked for `name`, as [`names`] writes it, accepts this certificate
+    /// (RFC 9525).
     pub fn covers(&self, name: &str) -> bool {
-        let parent = name.split_once('.').map(|(_, p)| p);
-        self.names
-            .iter()
-            .any(|san| san == name || san.strip_prefix("*.").is_some_and(|s| parent == Some(s)))
+        self.names.iter().any(|san| names::stands_for(san, name))
     }
 }
 
@@ -232,19 +231,28 @@ fn extension<'a, 'b>(
     }
 }
 
-fn names(certificate: &X509Certificate) -> Result<Vec<String>, FactsError> {
+fn alternative_names(certificate: &X509Certificate) -> Result<Vec<String>, FactsError> {
     let found = extension(certificate, SUBJECT_ALT_NAME, "subjectAltName")?;
     let Some(ParsedExtension::SubjectAlternativeName(san)) = found else { return Ok(Vec::new()) };
     if san.general_names.len() > MAX_NAMES {
         return Err(FactsError::TooMany("names"));
     }
-    // A name with anything but printable ASCII matches no host, and would disturb logs.
-    let usable = |name: &&str| name.bytes().all(|b| b.is_ascii_graphic());
-    let dns = san.general_names.iter().filter_map(|name| match name {
-        GeneralName::DNSName(name) => Some(*name).filter(usable),
+    // A dNSName with anything but printable ASCII matches no host, and would disturb logs; nor
+    // does one that is an address (RFC 9525 section 6.5).
+    let usable =
+        |name: &&str| name.bytes().all(|b| b.is_ascii_graphic()) && names::ip(name).is_none();
+    let names = san.general_names.iter().filter_map(|name| match name {
+        GeneralName::DNSName(name) => Some(*name).filter(usable).map(str::to_ascii_lowercase),
+        GeneralName::IPAddress(bytes) => address(bytes).map(|ip| ip.to_string()),
         _ => None,
     });
-    Ok(dns.map(str::to_ascii_lowercase).collect())
+    Ok(names.collect())
+}
+
+/// RFC 5280, 4.2.1.6: 4 bytes or 16.
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
 fn ocsp_urls(certificate: &X509Certificate) -> Result<Vec<String>, FactsError> {
@@ -431,6 +439,36 @@ mod tests {
         ] {
             let serial = Serial::from_bytes(bytes);
             assert_eq!((serial.0.as_str(), serial.to_bytes().as_slice()), (text, back));
+        }
+    }
+
+    #[test]
+    fn addresses_are_names_of_their_own() {
+        let names = tlv(
+            0x30,
+            &[
+                tlv(0x82, b"Shop.example"),
+                tlv(0x82, b"192.0.2.9"), // a dNSName for no host
+                tlv(0x82, b"*.0.2.7"),
+                tlv(0x87, &[192, 0, 2, 1]),
+                tlv(0x87, &[0x20, 1, 0xd, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]),
+                tlv(0x87, &[192, 0, 2, 0, 255, 255, 255, 0]), // of name constraints
+                tlv(0x87, b""),
+            ]
+            .concat(),
+        );
+        let spec =
+            Spec { names: &[], extensions: &[("2.5.29.17", false, &names)], ..Spec::default() };
+        let facts = CertFacts::from_der(&root("Root").issue(spec).der()).unwrap();
+        assert_eq!(facts.names, ["shop.example", "*.0.2.7", "192.0.2.1", "2001:db8::1"]);
+        for (name, covered) in [
+            ("192.0.2.1", true),
+            ("2001:db8::1", true),
+            ("192.0.2.2", false),
+            ("192.0.2.7", false),
+            ("192.0.2.9", false),
+        ] {
+            assert_eq!(facts.covers(name), covered, "{name}");
         }
     }
 

@@ -140,7 +140,10 @@ fn build<K: HasPublic>(
     if !spec.names.is_empty() {
         let mut san = SubjectAlternativeName::new();
         for name in spec.names {
-            san.dns(name);
+            match crate::names::ip(name) {
+                Some(_) => san.ip(name),
+                None => san.dns(name),
+            };
         }
         let san = san.build(&cert.x509v3_context(None, None)).unwrap();
         cert.append_extension(san).unwrap();

@@ -19,6 +19,7 @@ mod fixture;
 pub mod http;
 pub mod keystore;
 pub mod manual;
+pub mod names;
 pub mod openssl_ffi;
 pub mod policy;
 pub mod program;

@@ -221,7 +221,7 @@ pub fn lacks_staple(now: Time, standing: &Standing, settings: &EntrySettings) ->
 /// handshake needs to be looked at.
 pub fn due_at(now: Time, standing: &Standing, settings: &EntrySettings) -> Time {
     let Ok(certificate) = standing.certificate else { return now };
-    let any_name = settings.names.iter().map(|n| Asker { name: Some(n), waited_for: None });
+    let any_name = settings.exact_names().map(|n| Asker { name: Some(n), waited_for: None });
     if any_name.into_iter().any(|a| decide(now, standing, settings, a) != Decision::Serve) {
         return now;
     }
@@ -268,7 +268,7 @@ pub fn badness(
     if certificate.not_after < now {
         return Some(Badness::Expired);
     }
-    let lacks = |n: &&str| settings.names.iter().any(|own| own == n) && !certificate.covers(n);
+    let lacks = |n: &&str| settings.exact_names().any(|own| own == n) && !certificate.covers(n);
     name.filter(lacks).map(|_| Badness::Names)
 }
 

@@ -10,12 +10,15 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::names::{self, is_host_name};
+
 /// The settings of one entry (one certificate).
 #[derive(Clone, Debug, PartialEq)]
 pub struct EntrySettings {
     /// The first exact server name; also the name of the entry's directory.
     pub name: EntryName,
-    /// All exact names, the entry's name first, lower case: the SANs of its certificate.
+    /// What its certificate is to cover, as [`names`] writes it: all exact names, the entry's name
+    /// first, and behind them the wildcards, where each of its CAs issues them.
     pub names: Vec<String>,
     /// Names of CAs in order of preference; at least one.
     pub cas: Vec<String>,
@@ -32,15 +35,25 @@ pub struct EntrySettings {
     pub must_staple: bool,
 }
 
-/// A plain host name, lower case, safe as the name of a directory.
+impl EntrySettings {
+    /// The names without which a client that asks for one of them is not served.
+    pub fn exact_names(&self) -> impl Iterator<Item = &String> {
+        self.names.iter().filter(|name| names::wildcard(name).is_none())
+    }
+}
+
+/// A plain host name in lower case or the address of a host as [`names`] writes it: safe as the
+/// name of a directory.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct EntryName(String);
 
 impl EntryName {
-    /// Accepts letters, digits, `-`, `_` and `.` in labels of 1 to 63, 253 at most, no IP address.
+    /// Accepts letters, digits, `-`, `_` and `.` in labels of 1 to 63, 253 at most, and addresses,
+    /// without brackets.
     pub fn new(name: &str) -> Option<EntryName> {
         let name = name.to_ascii_lowercase();
-        is_host_name(&name).then_some(EntryName(name))
+        let name = if is_host_name(&name) { Some(name) } else { names::host_address(&name) };
+        name.map(EntryName)
     }
 
     pub fn as_str(&self) -> &str {
@@ -52,17 +65,6 @@ impl fmt::Display for EntryName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-/// Whether `name` is a plain host name in lower case (RFC 1123, and `_`, which private networks use).
-pub fn is_host_name(name: &str) -> bool {
-    let label = |l: &str| {
-        (1..=63).contains(&l.len())
-            && !l.starts_with('-')
-            && !l.ends_with('-')
-            && l.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_'))
-    };
-    name.len() <= 253 && name.split('.').all(label) && name.parse::<std::net::IpAddr>().is_err()
 }
 
 /// What to do without proof of validity.
@@ -110,6 +112,8 @@ pub struct CaSettings {
     pub subject: Option<Dn>,
     /// PEM: trust anchors for what this CA issues.
     pub issuer_certificate: Option<Vec<u8>>,
+    /// Whether it is asked for wildcard names.
+    pub wildcards: bool,
     pub budget: Budget,
     pub evidence: EvidenceSettings,
 }
@@ -142,6 +146,17 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// Whether it has a proof for IP addresses: dns-01 has none (RFC 8738 section 7).
+    pub fn proves_addresses(&self) -> bool {
+        !matches!(self, Protocol::Acme(acme) if acme.challenge == Challenge::Dns01)
+    }
+
+    /// Whether it has a proof for wildcards: of ACME's challenges dns-01 alone (RFC 8555 section
+    /// 8.3, RFC 8737 section 3).
+    pub fn proves_wildcards(&self) -> bool {
+        !matches!(self, Protocol::Acme(acme) if acme.challenge != Challenge::Dns01)
+    }
+
     /// Where requests go to; None: to no server.
     pub fn url(&self) -> Option<&str> {
         match self {
@@ -170,6 +185,8 @@ pub struct AcmeSettings {
     /// What binds a new account to the customer that the CA knows (RFC 8555 section 7.3.4).
     pub external_account: Option<ExternalAccount>,
     pub challenge: Challenge,
+    /// The path of the program that answers dns-01; None with every other challenge.
+    pub hook: Option<String>,
     /// One of those that the directory lists.
     pub profile: Option<String>,
     /// Common name of the issuer at the top of the chain that is wanted.
@@ -277,6 +294,8 @@ pub enum Challenge {
     Http01,
     #[serde(rename = "tls-alpn-01")]
     TlsAlpn01,
+    #[serde(rename = "dns-01")]
+    Dns01,
 }
 
 /// Bytes that never appear in a log and are wiped when dropped.
@@ -309,6 +328,11 @@ mod tests {
         for good in ["shop.example", "SHOP.example", "a", "x-1._y.example", long.as_str()] {
             assert!(EntryName::new(good).is_some(), "{good}");
         }
+        for (address, name) in
+            [("192.0.2.1", "192.0.2.1"), ("2001:DB8:0::1", "2001:db8::1"), ("::1", "::1")]
+        {
+            assert_eq!(EntryName::new(address).unwrap().as_str(), name);
+        }
         let too_long = "a".repeat(64);
         for bad in [
             "",
@@ -322,7 +346,14 @@ mod tests {
             "*.a",
             "a/b",
             "a\0b",
-            "127.0.0.1",
+            "0.0.0.0",
+            "::",
+            ":",
+            "192.0.2.01",
+            "192.0.2.1/24",
+            "[::1]",
+            "fe80::1%lo",
+            "fe80::1%../x",
             "~x",
             &too_long,
         ] {

@@ -227,6 +227,7 @@ impl World {
             challenge: Challenge::Http01,
             profile: None,
             preferred_chain: None,
+            hook: None,
             timeout: Duration::from_secs(10),
         }
     }

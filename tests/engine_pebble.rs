@@ -99,6 +99,7 @@ impl Worker {
                 challenge: Challenge::Http01,
                 profile: None,
                 preferred_chain: None,
+                hook: None,
                 timeout: Duration::from_secs(10),
             }),
             subject: None,
@@ -107,6 +108,7 @@ impl Worker {
                 ..WaySettings::default()
             },
             issuer_certificate: None,
+            wildcards: false,
             budget: Budget::default(),
             evidence: EvidenceSettings::default(),
         };

@@ -9,6 +9,7 @@ mod authorization;
 mod binding;
 mod chain;
 mod client;
+mod dns_01;
 mod jws;
 mod link;
 mod order;
@@ -22,6 +23,8 @@ use std::sync::{Arc, Mutex};
 
 use account::{Account, Accounts};
 pub use account::{AccountStore, Change, StoredAccount};
+pub use dns_01::DnsHook;
+
 use client::{Client, Failure, JSON, JSON_LIMIT, Post};
 use jws::Signed;
 use openssl::x509::X509Ref;
@@ -148,6 +151,10 @@ impl Ca for AcmeCa {
 
     fn renewal_info(&self, certificate: &X509Ref) -> Result<Option<RenewalInfo>, IssueError> {
         renewal::ask(&self.client, certificate)
+    }
+
+    fn abandon(&self, order: &Order) {
+        order::abandon(self, order);
     }
 }
 

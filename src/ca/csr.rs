@@ -14,6 +14,7 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 
+use crate::names;
 use crate::settings::{Dn, KeyType};
 
 /// A new private key. RSA takes up to seconds: not for the event loop.
@@ -39,9 +40,9 @@ pub fn is_of_kind(key: &PKeyRef<Private>, kind: KeyType) -> bool {
     (key.id(), key.bits()) == of_kind
 }
 
-/// A request, in DER, for a certificate with `names` as its dNSNames; with `must_staple` for the
-/// TLS feature too, by which clients insist on a staple (RFC 7633); with `wanted` in its subject.
-/// CAs may leave both out.
+/// A request, in DER, for a certificate with `names` ([`names`]) as its dNSNames and iPAddresses;
+/// with `must_staple` for the TLS feature too, by which clients insist on a staple (RFC 7633); with
+/// `wanted` in its subject. CAs may leave both out.
 pub fn csr(
     key: &PKeyRef<Private>,
     names: &[String],
@@ -80,8 +81,16 @@ fn on_curve(curve: Nid) -> Result<PKey<Private>, ErrorStack> {
     PKey::from_ec_key(EcKey::generate(&*EcGroup::from_curve_name(curve)?)?)
 }
 
-/// RFC 5280 allows 64 characters in a commonName. It is for people and old software only: a
-/// longer name stands in the SANs alone.
+/// The commonName that goes with these names: the first host name, rather no wildcard. An address
+/// is none: CAs make a dNSName of a commonName. It is for people and old software only: a longer
+/// one than the 64 characters that RFC 5280 allows stands in the SANs alone.
+pub fn common_name(names: &[String]) -> Option<&str> {
+    let hosts = || names.iter().filter(|name| names::ip(name).is_none());
+    let exact = hosts().find(|name| names::wildcard(name).is_none());
+    let name = exact.or_else(|| hosts().next())?;
+    (name.len() <= LONGEST_COMMON_NAME).then_some(name)
+}
+
 const LONGEST_COMMON_NAME: usize = 64;
 
 /// The common name, where it is not among what is `wanted`, comes last, as it does by custom.
@@ -91,8 +100,7 @@ fn subject(names: &[String], wanted: Option<&Dn>) -> Result<X509Name, ErrorStack
         wanted.append_to(&mut subject)?;
     }
     let has_name = wanted.is_some_and(|dn| dn.has(Nid::COMMONNAME));
-    let first = names.first().filter(|n| !has_name && n.len() <= LONGEST_COMMON_NAME);
-    if let Some(name) = first {
+    if let Some(name) = common_name(names).filter(|_| !has_name) {
         subject.append_entry_by_nid(Nid::COMMONNAME, name)?;
     }
     Ok(subject.build())
@@ -105,7 +113,10 @@ fn extensions(
 ) -> Result<Stack<X509Extension>, ErrorStack> {
     let mut san = SubjectAlternativeName::new();
     for name in names {
-        san.dns(name);
+        match names::ip(name) {
+            Some(_) => san.ip(name),
+            None => san.dns(name),
+        };
     }
     let mut extensions = Stack::new()?;
     extensions.push(san.build(&request.x509v3_context(None))?)?;
@@ -201,6 +212,9 @@ mod tests {
             (names(&["a.example"]), "", "CN=a.example"),
             (names(&["a.example", "b.example", "*.c.example"]), "", "CN=a.example"),
             (names(&[&long, "a.example"]), "", ""),
+            (names(&["*.c.example", "a.example"]), "", "CN=a.example"),
+            (names(&["192.0.2.1", "*.c.example"]), "", "CN=*.c.example"),
+            (names(&["192.0.2.1", "2001:db8::1"]), "", ""),
             // Commas and colons are data, not syntax.
             (names(&["a.example,DNS:b.example"]), "", "CN=a.example,DNS:b.example"),
             (names(&["a.example"]), "O=Corp, C=DE", "O=Corp, C=DE, CN=a.example"),
@@ -217,8 +231,12 @@ mod tests {
             for extension in request.requested_extensions().unwrap() {
                 let ParsedExtension::SubjectAlternativeName(san) = extension else { continue };
                 for name in &san.general_names {
-                    let GeneralName::DNSName(name) = name else { panic!("{name:?}") };
-                    found.push(name.to_string());
+                    found.push(match name {
+                        GeneralName::DNSName(name) => name.to_string(),
+                        GeneralName::IPAddress([192, 0, 2, 1]) => "192.0.2.1".to_owned(),
+                        GeneralName::IPAddress(v6) if v6.len() == 16 => "2001:db8::1".to_owned(),
+                        name => panic!("{name:?}"),
+                    });
                 }
             }
             assert_eq!(found, asked);

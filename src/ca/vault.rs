@@ -15,6 +15,7 @@ use crate::bundle::Bundle;
 use crate::clock::Clock;
 use crate::http::url::target;
 use crate::http::{Http, HttpError, Method, Request, Response};
+use crate::names;
 use crate::report::printable;
 use crate::settings::{Secret, VaultSettings};
 
@@ -54,10 +55,16 @@ impl VaultCa {
         }
         let csr = to_pem(&order.csr)
             .map_err(|e| IssueError::Configuration(format!("the request can't be used: {e}")))?;
+        let (addresses, hosts): (Vec<&str>, Vec<&str>) =
+            order.names.iter().map(String::as_str).partition(|name| names::ip(name).is_some());
+        // One is required, and the server makes a dNSName of it, also of an address.
+        let common_name = csr::common_name(&order.names);
         let body = json!({
             "csr": csr,
-            "common_name": order.names.first(),
-            "alt_names": order.names.join(","),
+            "common_name": common_name.or(order.names.first().map(String::as_str)),
+            "exclude_cn_from_sans": common_name.is_none(),
+            "alt_names": hosts.join(","),
+            "ip_sans": addresses.join(","),
             "format": "pem",
         });
         Ok(Request {

@@ -3,11 +3,20 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::files::{Read, account_key, auth_key, certificates, client_key, is_key_of, mac_key, one_certificate, program, roots, signer};
+use super::block::SWITCH;
+use super::files::{
+    Read, account_key, auth_key, certificates, client_key, is_key_of, mac_key, one_certificate,
+    program, roots, signer,
+};
 use super::url::{Plain, proxy, url};
 use super::values::{Choices, choice, invalid, list, number, parse_time, shown, word};
 use super::{CA_DIRECTIVES, find, first, once};
-use crate::settings::{AcmeSettings, Budget, CaSettings, CfsslSettings, Challenge, CommandSettings, Dn, EvidenceSettings, ExternalAccount, Nonce, Protocol, ProxySettings, Secret, Signer, VaultSettings, WaySettings, is_host_name};
+use crate::names::is_host_name;
+use crate::settings::{
+    AcmeSettings, Budget, CaSettings, CfsslSettings, Challenge, CommandSettings, Dn,
+    EvidenceSettings, ExternalAccount, Nonce, Protocol, ProxySettings, Secret, Signer,
+    VaultSettings, WaySettings,
+};
 
 /// The protocols, by name. More come in later releases.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -33,8 +42,11 @@ const PROTOCOLS: Choices<Kind> = &[
     ("command", Kind::Command),
 ];
 
-const CHALLENGES: Choices<Challenge> =
-    &[("http-01", Challenge::Http01), ("tls-alpn-01", Challenge::TlsAlpn01)];
+const CHALLENGES: Choices<Challenge> = &[
+    ("http-01", Challenge::Http01),
+    ("tls-alpn-01", Challenge::TlsAlpn01),
+    ("dns-01", Challenge::Dns01),
+];
 
 const NONCES: Choices<Nonce> =
     &[("on", Nonce::On), ("off", Nonce::Off), ("required", Nonce::Required)];
@@ -55,7 +67,7 @@ pub struct RawCa {
     contact: Vec<String>,
     accept_terms_of_service: Option<()>,
     external_account: Option<ExternalAccount>,
-    challenge: Option<Challenge>,
+    challenge: Option<(Challenge, Option<PathBuf>)>,
     role: Option<String>,
     token_file: Option<PathBuf>,
     namespace: Option<String>,
@@ -66,6 +78,7 @@ pub struct RawCa {
     timeout: Option<Duration>,
     subject: Option<Dn>,
     issuer_certificate: Option<Vec<u8>>,
+    wildcards: Option<bool>,
     ocsp_responder: Option<String>,
     ocsp_certificate: Option<Vec<u8>>,
     ocsp_signer: Option<Signer>,
@@ -118,7 +131,9 @@ impl RawCa {
                 let key = args.get(1).copied().unwrap_or_default();
                 once(&mut self.external_account, name, || external_account(value, key, name, read))
             }
-            "challenge" => once(&mut self.challenge, name, || choice(CHALLENGES, value, name)),
+            "challenge" => {
+                once(&mut self.challenge, name, || challenge(value, args.get(1).copied(), name))
+            }
             "role" => once(&mut self.role, name, || segment(value, name)),
             "token_file" => once(&mut self.token_file, name, || path(value, name)),
             "namespace" => once(&mut self.namespace, name, || namespace(value, name)),
@@ -131,6 +146,7 @@ impl RawCa {
             "issuer_certificate" => {
                 once(&mut self.issuer_certificate, name, || file(value, name, read, certificates))
             }
+            "wildcards" => once(&mut self.wildcards, name, || choice(SWITCH, value, name)),
             "ocsp_responder" => {
                 once(&mut self.ocsp_responder, name, || url(value, name, Plain::Anywhere))
             }
@@ -159,12 +175,29 @@ impl RawCa {
         program(path, "command")
     }
 
+    /// The same of the program behind `challenge`, if there is one.
+    pub fn check_hook(&self) -> Result<(), String> {
+        match &self.challenge {
+            Some((_, Some(hook))) => program(hook, "challenge"),
+            _ => Ok(()),
+        }
+    }
+
     /// At the end of the block.
     pub fn finish(mut self) -> Result<CaSettings, String> {
         let protocol = self.protocol()?;
         let client_certificate = self.client_certificate()?;
+        let can_prove = protocol.proves_wildcards();
+        if self.wildcards == Some(true) && !can_prove {
+            return Err(format!(
+                "\"wildcards on\" in ssl_cert_autofetch_ca \"{}\" needs \"challenge dns-01 \
+                 HOOK\", no other challenge proves wildcards",
+                self.name
+            ));
+        }
         Ok(CaSettings {
             protocol,
+            wildcards: self.wildcards.unwrap_or(can_prove),
             way: WaySettings {
                 trusted_certificate: self.trusted_certificate,
                 client_certificate,
@@ -189,6 +222,7 @@ impl RawCa {
         let ca = self.name.clone();
         let missing = |name: &str| format!("no \"{name}\" in ssl_cert_autofetch_ca \"{ca}\"");
         let timeout = self.timeout.unwrap_or(TIMEOUT);
+        let (challenge, hook) = self.challenge.take().unwrap_or_default();
         let kind = self.protocol.unwrap_or_default();
         let url = match WITH_URL.contains(&kind) {
             true => self.url.take().ok_or_else(|| missing("url"))?,
@@ -200,7 +234,8 @@ impl RawCa {
                 contact: std::mem::take(&mut self.contact),
                 accept_terms_of_service: self.accept_terms_of_service.is_some(),
                 external_account: self.external_account.take(),
-                challenge: self.challenge.unwrap_or_default(),
+                challenge,
+                hook,
                 profile: self.profile.take(),
                 preferred_chain: self.preferred_chain.take(),
                 ca,
@@ -292,6 +327,27 @@ impl RawCa {
         }
         self.contact.push(contact);
         Ok(())
+    }
+}
+
+/// The hook is looked at by who reads the configuration: whether it can be run.
+fn challenge(
+    kind: &str,
+    hook: Option<&str>,
+    directive: &str,
+) -> Result<(Challenge, Option<PathBuf>), String> {
+    let with_hook = "\"challenge dns-01 HOOK\" with the absolute path of a program";
+    match (choice(CHALLENGES, kind, directive)?, hook) {
+        (Challenge::Dns01, None) => Err(invalid(kind, directive, with_hook)),
+        (Challenge::Dns01, Some(hook)) if !hook.starts_with('/') => {
+            Err(invalid(hook, directive, with_hook))
+        }
+        (Challenge::Dns01, Some(hook)) => Ok((Challenge::Dns01, Some(hook.into()))),
+        (challenge, None) => Ok((challenge, None)),
+        (_, Some(hook)) => {
+            let accepted = format!("left out: \"{kind}\" is answered by this nginx");
+            Err(invalid(hook, directive, &accepted))
+        }
     }
 }
 

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::block::{CHECKS, KEYS, RawBlock, SWITCH};
+use super::server_names::{exact_names, provable, wildcards};
 use super::url::host;
 use super::values::{list, shown, word};
+use crate::names;
 use crate::settings::{CaSettings, Check, EntryName, EntrySettings, RenewBefore};
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(3600);
@@ -22,11 +24,16 @@ pub fn entry(
     if wanted.is_empty() {
         return Err("\"ssl_cert_autofetch\" is off".into());
     }
-    let names = exact_names(server_names)?;
+    let mut names = exact_names(server_names)?;
     let first = names.first().and_then(|n| EntryName::new(n)).ok_or(
         "no exact \"server_name\" for \"ssl_cert_autofetch\", it must be at least one host name, \
          not \"_\", a wildcard or a regular expression",
     )?;
+    let own: Vec<&CaSettings> = cas.iter().filter(|ca| wanted.contains(&ca.name)).collect();
+    provable(&names, &own)?;
+    if own.iter().all(|ca| ca.wildcards) {
+        names.extend(wildcards(server_names)?);
+    }
     Ok(EntrySettings {
         name: first,
         names,
@@ -75,6 +82,7 @@ pub fn unite(into: &mut EntrySettings, other: &EntrySettings) -> Result<(), Stri
     let new: Vec<String> =
         other.names.iter().filter(|n| !into.names.contains(n)).cloned().collect();
     into.names.extend(new);
+    into.names.sort_by_key(|name| names::wildcard(name).is_some());
     into.check_interval = into.check_interval.min(other.check_interval);
     into.timeout = into.timeout.min(other.timeout);
     into.renew_before = earlier(into.renew_before, other.renew_before);
@@ -124,31 +132,6 @@ fn unknown_ca(name: &str, cas: &[CaSettings]) -> String {
         cas => format!("known are: {}", list(cas.iter().map(|c| c.name.as_str()))),
     };
     format!("unknown CA \"{}\" in \"ssl_cert_autofetch\", {known}", shown(name))
-}
-
-/// Each once, in order, lower case. A name that no certificate can carry is refused, not left
-/// out: its clients would get a certificate that they can't accept.
-fn exact_names(server_names: &[&str]) -> Result<Vec<String>, String> {
-    let mut names: Vec<String> = Vec::new();
-    for written in server_names.iter().filter(|n| is_exact(n)) {
-        let Some(name) = EntryName::new(written) else {
-            return Err(format!(
-                "invalid value \"{}\" in \"server_name\" for \"ssl_cert_autofetch\", it must be a \
-                 host name of letters, digits, \"-\" and \"_\" (no IP address; others in their \
-                 \"xn--\" form)",
-                shown(written)
-            ));
-        };
-        if !names.iter().any(|n| n == name.as_str()) {
-            names.push(name.as_str().to_owned());
-        }
-    }
-    Ok(names)
-}
-
-/// `_` is by convention the name of a server that has none; `.x` means `x` and `*.x`.
-fn is_exact(name: &str) -> bool {
-    !(name.is_empty() || name == "_" || name.starts_with(['~', '.']) || name.contains('*'))
 }
 
 /// A time and a share can't be compared without a certificate: the first one stays.
@@ -234,20 +217,28 @@ mod tests {
         let none = "no exact \"server_name\" for \"ssl_cert_autofetch\", it must be at least one \
                     host name, not \"_\", a wildcard or a regular expression";
         let b = block(&[("ssl_cert_autofetch", &["corp"])]);
-        for names in
-            [&[][..], &[""], &["_"], &["*.example"], &["www.*"], &[".example"], &["~^(?<x>.+)$"]]
+        for names in [&[][..], &[""], &["_"], &["*.example"], &["www.*"], &["*"], &["~^(?<x>.+)$"]]
         {
             assert_eq!(entry(&b, names, &cas()).unwrap_err(), none, "{names:?}");
         }
-        for name in ["192.0.2.1", "2001:db8::1", "a..b", "a/b", "x/../y", "b\u{fc}ro.example", "a."]
-        {
+        for name in [
+            "192.0.2.300",
+            "2001:db8::1",
+            "a..b",
+            "a/b",
+            "x/../y",
+            "b\u{fc}ro.example",
+            "a.",
+            ".a.",
+            ".192.0.2.1",
+        ] {
             let error = entry(&b, &["good.example", name], &cas()).unwrap_err();
             assert_eq!(
                 error,
                 format!(
                     "invalid value \"{name}\" in \"server_name\" for \"ssl_cert_autofetch\", it \
-                     must be a host name of letters, digits, \"-\" and \"_\" (no IP address; \
-                     others in their \"xn--\" form)"
+                     must be a host name of letters, digits, \"-\" and \"_\" (others in their \
+                     \"xn--\" form), or an IP address, IPv6 in brackets"
                 )
             );
         }

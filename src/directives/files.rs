@@ -1,11 +1,11 @@
 //! Files named in the configuration: parsed at once, so that `nginx -t` finds the broken ones.
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine};
-use std::os::unix::fs::PermissionsExt;
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, Private};
 use openssl::x509::X509;
+use std::os::unix::fs::PermissionsExt;
 use zeroize::Zeroizing;
 
 use super::values::shown;

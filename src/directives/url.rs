@@ -6,7 +6,8 @@ use ureq::Proxy;
 use ureq::http::Uri;
 
 use super::values::invalid;
-use crate::settings::{ProxySettings, Secret, is_host_name};
+use crate::names::is_host_name;
+use crate::settings::{ProxySettings, Secret};
 
 /// Where http without TLS is accepted.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -13,10 +13,12 @@ use super::job::{MINIMUM, patience};
 use super::schedule::Why;
 use super::{budget, rest};
 use crate::bundle::private_key;
+use crate::ca::Order;
 use crate::ca::csr::is_of_kind;
 use crate::clock::Time;
 use crate::facts::Serial;
 use crate::keystore::{KeystoreError, Lock, Pending};
+use crate::names::stands_for;
 
 /// One attempt. Dropped, it gives back the entry's lock.
 pub struct Attempt {
@@ -34,6 +36,8 @@ pub struct Attempt {
     pub pending: Option<Pending>,
     /// It is an earlier attempt's.
     pub taken_up: bool,
+    /// Orders that are of no use any more, for their CAs to be told so.
+    pub left: Vec<Order>,
     pub failures: Vec<Failure>,
     pub counts: Vec<Count>,
 }
@@ -68,6 +72,7 @@ impl Attempt {
             useless.iter().for_each(|p| write_off(desk, &lock, p));
             desk.keystore.clear_pending(&lock)?;
         }
+        let left = useless.into_iter().map(|p| p.order).collect();
         let place = |name: &String| desk.plan.cas.iter().position(|c| c.name == *name);
         let mut cas: VecDeque<usize> = entry.settings.cas.iter().filter_map(place).collect();
         // An order that a CA has comes first, whoever has it: nothing is issued while a chain
@@ -93,6 +98,7 @@ impl Attempt {
             cas,
             ca: 0,
             taken_up: pending.is_some(),
+            left,
             pending,
             failures: Vec::new(),
             counts: Vec::new(),
@@ -112,6 +118,18 @@ impl Attempt {
         (entry.news.issue_failures % 2 == 0 && share >= MINIMUM).then_some(share)
     }
 
+    /// Has the CAs take back what they published for orders that are of no use. That may take as
+    /// long as a step of an order.
+    pub fn abandon(&mut self, desk: &Desk) {
+        for order in self.left.drain(..) {
+            desk.ports
+                .cas
+                .iter()
+                .filter(|ca| ca.name() == order.ca)
+                .for_each(|ca| ca.abandon(&order));
+        }
+    }
+
     /// The issuance that is under way at the CA whose turn it is.
     pub fn under_way(&self, desk: &Desk) -> Option<&Pending> {
         self.pending.as_ref().filter(|p| p.order.ca == desk.plan.cas[self.ca].name)
@@ -128,7 +146,9 @@ fn is_at_ca(pending: &Pending) -> bool {
 /// Whether an issuance of an earlier attempt is gone on with.
 fn is_of_use(pending: &Pending, entry: &Entry) -> bool {
     // Another host may have asked for more names than ours.
-    let has_names = entry.settings.names.iter().all(|name| pending.order.names.contains(name));
+    let asked = &pending.order.names;
+    let is_asked = |name: &String| asked.iter().any(|san| stands_for(san, name));
+    let has_names = entry.settings.names.iter().all(is_asked);
     let knows_ca = entry.settings.cas.contains(&pending.order.ca);
     has_names && knows_ca && key(pending).is_some_and(|key| is_of_kind(&key, entry.settings.key))
 }

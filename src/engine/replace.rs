@@ -16,6 +16,7 @@ use crate::ca::{IssueError, Issued, Order, Progress};
 use crate::clock::Time;
 use crate::http::haste;
 use crate::keystore::{KeystoreError, Pending, Replacing};
+use crate::names::to_ask_for;
 use crate::report::What;
 use crate::settings::Secret;
 
@@ -117,6 +118,8 @@ impl ReplaceJob {
             Some(pending) if fits => Ok(pending),
             other => {
                 other.iter().for_each(|p| write_off(desk, &attempt.lock, p));
+                attempt.left.extend(other.map(|p| p.order));
+                attempt.abandon(desk);
                 attempt.taken_up = false;
                 self.new_pending(desk, &attempt)
             }
@@ -270,17 +273,17 @@ impl ReplaceJob {
     fn new_pending(&self, desk: &Desk, attempt: &Attempt) -> Result<Pending, String> {
         let settings = desk.entry(self.entry).settings.clone();
         let ca = &desk.plan.cas[attempt.ca];
+        let names = to_ask_for(&settings.names);
         let make = || {
             let key = new_key(settings.key)?;
             let key_pem = Secret::new(key.private_key_to_pem_pkcs8()?);
             Ok::<_, openssl::error::ErrorStack>((
-                csr(&key, &settings.names, settings.must_staple, ca.subject.as_ref())?,
+                csr(&key, &names, settings.must_staple, ca.subject.as_ref())?,
                 key_pem,
             ))
         };
         let (csr, key_pem) = make().map_err(|e| format!("key: {e}"))?;
         let ca = ca.name.clone();
-        let names = settings.names.clone();
         let reason = attempt.why.word().into();
         let order = Order { ca, names, reason, csr, accepted: false, state: Default::default() };
         let replaces = attempt.why.reason().map(|reason| Replacing {

@@ -409,7 +409,7 @@ mod tests {
 
     #[test]
     fn every_wanted_name_is_covered() {
-        let names = &["Shop.example", "*.shop.example"];
+        let names = &["Shop.example", "*.shop.example", "2001:db8::1"];
         let w = World::with(Spec::ca("Sub"), Spec { names, ..Spec::default() });
         let table: &[(&[&str], Option<&str>)] = &[
             (&[], None),
@@ -417,13 +417,15 @@ mod tests {
             (&["SHOP.example"], None),
             (&["shop.example", "a.b.shop.example"], Some("a.b.shop.example")),
             (&["*.example"], Some("*.example")),
+            (&["2001:db8::1", "shop.example"], None),
+            (&["2001:db8::2"], Some("2001:db8::2")),
         ];
         for (names, lacks) in table {
             let names: Vec<String> = names.iter().map(|n| n.to_string()).collect();
             let pem = pem(&[&w.leaf, &w.sub]);
             let result = check_new_chain(&pem, &w.leaf.key, &names, None, NOW);
             match lacks {
-                None => assert_eq!(result.unwrap().facts.names.len(), 2),
+                None => assert_eq!(result.unwrap().facts.names.len(), 3),
                 Some(lacks) => {
                     assert_eq!(text(result), format!("certificate lacks the name \"{lacks}\""));
                 }

@@ -24,6 +24,7 @@ use super::http::{self, Context};
 use super::worker::{self, Worker};
 use super::{NGX_DECLINED, guard, placeholder};
 use crate::client_hello::ClientHello;
+use crate::names;
 use crate::settings::Challenge;
 
 const PREFIX: &str = "/.well-known/acme-challenge/";
@@ -111,9 +112,11 @@ pub fn respond(
 pub fn answer_tls_alpn(worker: &Worker, ssl: *mut SSL, hello: &ClientHello) -> bool {
     let name = hello.server_name.as_deref().and_then(|n| std::str::from_utf8(n).ok());
     let Some(name) = name else { return false };
-    let ours = |a: &crate::ca::ChallengeAnswer| a.kind == Challenge::TlsAlpn01 && a.name == name;
+    let ours = |a: &crate::ca::ChallengeAnswer| {
+        a.kind == Challenge::TlsAlpn01 && names::in_tls_alpn(&a.name) == name
+    };
     let Some(answer) = worker.zone.find_challenge(worker::now(), ours) else { return false };
-    let Ok(context) = context(name, &answer.key_authorization) else { return false };
+    let Ok(context) = context(&answer.name, &answer.key_authorization) else { return false };
     // SAFETY: a live SSL before its ClientHello is processed; it takes a reference of its own.
     unsafe { !SSL_set_SSL_CTX(ssl, context.as_ptr().cast()).is_null() }
 }
@@ -169,8 +172,12 @@ fn certificate(
     builder.set_not_before(Asn1Time::days_from_now(0)?.as_ref())?;
     builder.set_not_after(Asn1Time::days_from_now(1)?.as_ref())?;
     builder.set_pubkey(key)?;
-    let san = SubjectAlternativeName::new().dns(name).build(&builder.x509v3_context(None, None))?;
-    builder.append_extension(san)?;
+    let mut san = SubjectAlternativeName::new();
+    let san = match names::ip(name) {
+        Some(_) => san.ip(name), // RFC 8738 section 6
+        None => san.dns(name),
+    };
+    builder.append_extension(san.build(&builder.x509v3_context(None, None))?)?;
     builder.append_extension(X509Extension::new_from_der(&identifier, true, &value)?)?;
     builder.sign(key, MessageDigest::sha256())?;
     Ok(builder.build())

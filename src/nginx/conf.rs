@@ -180,6 +180,9 @@ unsafe extern "C" fn ca_line(
             if w[0] == "command" {
                 raw.check_command()?;
             }
+            if w[0] == "challenge" {
+                raw.check_hook()?;
+            }
             Ok(())
         });
         or_refuse(cf, result)

@@ -354,6 +354,26 @@ fn due() {
     assert_eq!(due_at(NOW, &standing, &settings(Check::Off)), certificate().not_after);
 }
 
+/// A wildcard is no name that anybody asks for; whom it stands for gets what there is.
+#[test]
+fn a_wildcard_that_is_lacking_is_bad_for_nobody() {
+    let good = leaf(vec![evidence(Status::Good, NOW)]);
+    let case = Case { links: good, ..case("lacks a wildcard") };
+    let standing = case.standing();
+    let names = |names: &[&str]| names.iter().map(|n| n.to_string()).collect();
+    for (own, asked, bad) in [
+        (names(&["a.example", "*.example"]), "x.example", false),
+        (names(&["a.example", "*.example"]), "*.example", false),
+        (names(&["a.example", "x.example"]), "x.example", true),
+        (names(&["a.example", "192.0.2.1"]), "192.0.2.1", true),
+    ] {
+        let settings = EntrySettings { names: own, ..settings(Check::Soft) };
+        let badness = badness(NOW, &standing, &settings, Some(asked));
+        assert_eq!(badness, bad.then_some(Badness::Names), "{asked}");
+        assert_eq!(due_at(NOW, &standing, &settings) > NOW, !bad, "{asked}");
+    }
+}
+
 #[test]
 fn renewal() {
     let certificate = certificate();

@@ -79,6 +79,7 @@ fn settings() -> AcmeSettings {
         challenge: Challenge::Http01,
         profile: None,
         preferred_chain: Some("X".into()),
+        hook: None,
         timeout: Duration::from_secs(10),
     }
 }

@@ -10,6 +10,7 @@ use super::client::{is_base64url, lock, parse};
 use super::problem::Problem;
 use crate::ca::{ChallengeAnswer, IssueError, Order};
 use crate::clock::Time;
+use crate::names;
 use crate::report::printable;
 use crate::settings::Challenge;
 
@@ -44,11 +45,25 @@ struct AuthorizationObject {
     identifier: Identifier,
     status: String,
     challenges: Vec<ChallengeObject>,
+    /// The name is `*.` and the identifier.
+    #[serde(default)]
+    wildcard: bool,
 }
 
 #[derive(Deserialize)]
 struct Identifier {
+    #[serde(rename = "type", default)]
+    kind: String,
     value: String,
+}
+
+impl Identifier {
+    /// In the one way that we write it.
+    fn name(&self) -> String {
+        let name = self.value.to_ascii_lowercase();
+        let address = (self.kind == "ip").then(|| names::host_address(&name)).flatten();
+        address.unwrap_or(name)
+    }
 }
 
 /// Section 8. Unknown kinds of challenge may look different: only the type is certain.
@@ -81,9 +96,10 @@ impl Authorization {
     ) -> Result<(Standing, Option<Duration>), IssueError> {
         let response = ca.get(WHAT, &self.url).map_err(|f| f.into_error(WHAT))?;
         let object: AuthorizationObject = parse(WHAT, &response)?;
-        let name = object.identifier.value.to_ascii_lowercase();
-        if !belongs(&name, order) {
-            let cause = format!("for \"{}\", which was not asked for", printable(&name));
+        let name = object.identifier.name();
+        if !belongs(&object, &name, order) {
+            let wildcard = if object.wildcard { "*." } else { "" };
+            let cause = format!("for \"{wildcard}{}\", which was not asked for", printable(&name));
             return Err(IssueError::Protocol { what: WHAT, cause });
         }
         let chosen = object.challenges.iter().find(|c| c.kind == kind(ca.settings.challenge));
@@ -167,7 +183,7 @@ impl Authorization {
         }
         let published = answer.for_handlers(ca)?;
         ca.challenges.publish(&published).map_err(|e| {
-            IssueError::Storage(format!("publishing a challenge for \"{}\": {e}", answer.name))
+            IssueError::Storage(format!("answering a challenge for \"{}\": {e}", answer.name))
         })?;
         let settled = ca.client.clock.now() + ca.challenges.settle_in();
         lock(&ca.published).insert(answer.token.clone(), (published, settled));
@@ -196,14 +212,22 @@ fn kind(challenge: Challenge) -> &'static str {
     match challenge {
         Challenge::Http01 => "http-01",
         Challenge::TlsAlpn01 => "tls-alpn-01",
+        Challenge::Dns01 => "dns-01",
     }
 }
 
-/// Whether the order needs a proof for `name`: it is one of its names, what a wildcard stands on,
-/// or a domain above one, which section 7.1.3 leaves to the CA.
-fn belongs(name: &str, order: &Order) -> bool {
-    order.names.iter().any(|asked| {
+/// Whether the order needs a proof for the identifier `name`: it is one of its names, what a
+/// wildcard stands on, or a domain above one, which section 7.1.3 leaves to the CA. Section 7.1.4:
+/// the identifier itself is never a wildcard, and the proof for one is marked.
+fn belongs(object: &AuthorizationObject, name: &str, order: &Order) -> bool {
+    let is_below = |asked: &str| {
         asked.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    };
+    order.names.iter().any(|asked| match (names::wildcard(asked), names::ip(asked)) {
+        _ if object.identifier.kind == "ip" => names::ip(asked).is_some() && asked == name,
+        (Some(on), _) => on == name || !object.wildcard && is_below(on),
+        (None, None) => !object.wildcard && is_below(asked),
+        (None, Some(_)) => false,
     })
 }
 

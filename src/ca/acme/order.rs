@@ -19,6 +19,7 @@ use crate::bundle::Bundle;
 use crate::ca::{IssueError, Order, Progress};
 use crate::clock::Time;
 use crate::http::Response;
+use crate::names;
 use crate::report::printable;
 
 /// What is remembered between two steps. Written to disk by the caller.
@@ -90,6 +91,13 @@ pub fn step(
     result
 }
 
+/// Takes back the answers of an order that nobody goes on with.
+pub fn abandon(ca: &AcmeCa, order: &Order) {
+    if let Ok(State::Proving { mut undecided, .. }) = resume(ca, &order.state) {
+        undecided.iter_mut().for_each(|a| a.withdraw(ca));
+    }
+}
+
 fn resume(ca: &AcmeCa, saved: &Value) -> Result<State, IssueError> {
     if saved.is_null() {
         return Ok(State::New { no_successor: false });
@@ -151,8 +159,7 @@ fn is_of_replaces(rejection: &Rejection, replaces: Option<&Bundle>) -> bool {
 fn place(ca: &AcmeCa, order: &Order, replaces: Option<String>) -> Result<State, Failure> {
     const WHAT: &str = NEW_ORDER;
     let directory = ca.client.directory()?;
-    let identifiers: Vec<Value> =
-        order.names.iter().map(|name| json!({"type": "dns", "value": name})).collect();
+    let identifiers: Vec<Value> = order.names.iter().map(|name| identifier(name)).collect();
     let mut payload = json!({"identifiers": identifiers});
     if let Some(id) = replaces.filter(|_| directory.renewal_info.is_some()) {
         payload["replaces"] = json!(id);
@@ -198,6 +205,12 @@ fn must_be_listed(profile: &str, directory: &Directory, ca: &str) -> Result<(), 
             format!("profile \"{profile}\" is none of those that \"{ca}\" offers: {listed}")
         }
     }))
+}
+
+/// Section 9.7.7, and for addresses RFC 8738 section 3.
+fn identifier(name: &str) -> Value {
+    let kind = if names::ip(name).is_some() { "ip" } else { "dns" };
+    json!({"type": kind, "value": name})
 }
 
 /// Brings the CA to validate the names. None: all are valid.

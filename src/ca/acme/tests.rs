@@ -274,7 +274,11 @@ impl Challenges for Bench {
         let (token, thumbprint) = answer.key_authorization.split_once('.').unwrap();
         assert_eq!(token, answer.token);
         assert_eq!(thumbprint, self.stored.lock().unwrap().as_ref().unwrap().thumbprint);
-        let by = if answer.kind == Challenge::Http01 { "" } else { " by TLS" };
+        let by = match answer.kind {
+            Challenge::Http01 => "",
+            Challenge::TlsAlpn01 => " by TLS",
+            Challenge::Dns01 => " by DNS",
+        };
         self.log.lock().unwrap().push(format!("publish {}{by}", answer.name));
         Ok(())
     }
@@ -316,6 +320,7 @@ fn settings() -> AcmeSettings {
         challenge: Challenge::Http01,
         profile: None,
         preferred_chain: None,
+        hook: None,
         timeout: Duration::from_secs(30),
     }
 }

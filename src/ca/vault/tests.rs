@@ -34,6 +34,10 @@ fn scene(status: u16, body: serde_json::Value) -> Scene {
 
 impl Scene {
     fn step(&self, must_staple: bool) -> Result<Progress, IssueError> {
+        self.step_for(&["a.example", "b.example"], must_staple)
+    }
+
+    fn step_for(&self, names: &[&str], must_staple: bool) -> Result<Progress, IssueError> {
         let settings = VaultSettings {
             ca: "bao".into(),
             url: "https://bao.example/v1/pki/".into(),
@@ -43,7 +47,7 @@ impl Scene {
             namespace: self.namespace.clone(),
         };
         let clock = Arc::new(FakeClock::at(NOW));
-        let names: Vec<String> = ["a.example", "b.example"].map(String::from).into();
+        let names: Vec<String> = names.iter().map(|n| n.to_string()).collect();
         let key = new_key(KeyType::Ecdsa256).unwrap();
         let csr = csr(&key, &names, must_staple, None).unwrap();
         let mut order = Order {
@@ -148,5 +152,25 @@ fn refusals() {
     {
         let error = scene(200, nonsense).step(false).unwrap_err();
         assert!(matches!(error, IssueError::Protocol { .. }), "{error:?}");
+    }
+}
+
+#[test]
+fn names_and_addresses() {
+    type Row<'a> = (&'a [&'a str], &'a str, bool, &'a str, &'a str);
+    // Names, then of the request: common name, whether it is that alone, hosts, addresses.
+    let table: &[Row] = &[
+        (&["a.example"], "a.example", false, "a.example", ""),
+        (&["192.0.2.1", "a.example"], "a.example", false, "a.example", "192.0.2.1"),
+        (&["*.example", "example"], "example", false, "*.example,example", ""),
+        (&["192.0.2.1", "2001:db8::1"], "192.0.2.1", true, "", "192.0.2.1,2001:db8::1"),
+    ];
+    for (names, common_name, alone, hosts, addresses) in table {
+        let scene = scene(200, certificate());
+        scene.step_for(names, false).unwrap();
+        let body: Value = serde_json::from_slice(&scene.sent().body).unwrap();
+        assert_eq!(body["common_name"], *common_name);
+        assert_eq!(body["exclude_cn_from_sans"], *alone);
+        assert_eq!((&body["alt_names"], &body["ip_sans"]), (&json!(hosts), &json!(addresses)));
     }
 }

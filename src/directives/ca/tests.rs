@@ -44,8 +44,10 @@ fn values() {
         "it must be an http or https URL with a host, without user name and password";
     const CONTACT: &str = "it must be an e-mail address such as \"admin@corp.example\", with \
                            or without \"mailto:\"";
-    const CHALLENGE: &str = "it must be \"http-01\" or \"tls-alpn-01\"";
+    const CHALLENGE: &str = "it must be \"http-01\", \"tls-alpn-01\" or \"dns-01\"";
     const CHAIN: &str = "it must be the common name of an issuer, such as \"Corp Root X1\"";
+    const HOOK: &str = "it must be \"challenge dns-01 HOOK\" with the absolute path of a program";
+    const SWITCH: &str = "it must be \"on\" or \"off\"";
     const TIMEOUT: &str = "it must be a time such as \"30s\", above 0";
     const NONCE: &str = "it must be \"on\", \"off\" or \"required\"";
     const BUDGET: &str = "it must be a number from 1 to 1000 and a time above 0, such as \"5/7d\"";
@@ -91,10 +93,14 @@ fn values() {
         ("contact", "", Some(CONTACT)),
         ("challenge", "http-01", None),
         ("challenge", "tls-alpn-01", None),
-        ("challenge", "dns-01", Some(CHALLENGE)),
+        ("challenge", "dns-01", Some(HOOK)),
         ("preferred_chain", "Wurzel Ä 1", None),
         ("preferred_chain", "", Some(CHAIN)),
         ("preferred_chain", long, Some(CHAIN)),
+        ("challenge", "dns-02", Some(CHALLENGE)),
+        ("wildcards", "on", None),
+        ("wildcards", "off", None),
+        ("wildcards", "yes", Some(SWITCH)),
         ("timeout", "5s", None),
         ("timeout", "1", None),
         ("timeout", "0", Some(TIMEOUT)),
@@ -175,9 +181,19 @@ fn shape() {
              \"accept_terms_of_service\"",
         ),
         (
-            &[("challenge", &["dns-01", "/hook"])],
+            &[("challenge", &["dns-01", "/hook", "x"])],
             "invalid number of arguments in \"challenge\" directive, it must be \"challenge \
-             http-01 | tls-alpn-01\"",
+             http-01 | tls-alpn-01 | dns-01 HOOK\"",
+        ),
+        (
+            &[("challenge", &["dns-01", "bin/hook"])],
+            "invalid value \"bin/hook\" in \"challenge\", it must be \"challenge dns-01 HOOK\" \
+             with the absolute path of a program",
+        ),
+        (
+            &[("challenge", &["http-01", "/hook"])],
+            "invalid value \"/hook\" in \"challenge\", it must be left out: \"http-01\" is \
+             answered by this nginx",
         ),
         (
             &[("external_account_key", &["kid-1"])],
@@ -233,6 +249,7 @@ fn settings() {
         challenge: Challenge::Http01,
         profile: None,
         preferred_chain: None,
+        hook: None,
         timeout: Duration::from_secs(30),
     };
     let url: Line = ("url", &["https://ca.example/"]);
@@ -245,6 +262,7 @@ fn settings() {
             way: WaySettings::default(),
             subject: None,
             issuer_certificate: None,
+            wildcards: false,
             budget: Budget { count: 5, window: Duration::from_secs(7 * 86400) },
             evidence: EvidenceSettings::default(),
         }
@@ -519,4 +537,40 @@ fn trusted_certificates() {
         assert_eq!(said.is_some(), start.is_some(), "{file}: {said:?}");
         assert!(said.unwrap_or_default().starts_with(&start.unwrap_or_default()), "{file}");
     }
+}
+
+#[test]
+fn wildcards() {
+    let url: Line = ("url", &["https://ca.example/"]);
+    let hook: Line = ("challenge", &["dns-01", "/etc/hook"]);
+    let alpn: Line = ("challenge", &["tls-alpn-01"]);
+    let cfssl: Line = ("protocol", &["cfssl"]);
+    let (on, off): (Line, Line) = (("wildcards", &["on"]), ("wildcards", &["off"]));
+    let table: &[(&[Line], Option<bool>)] = &[
+        (&[url], Some(false)),
+        (&[url, off], Some(false)),
+        (&[url, on], None),
+        (&[url, alpn], Some(false)),
+        (&[url, alpn, on], None),
+        (&[url, hook], Some(true)),
+        (&[url, hook, off], Some(false)),
+        (&[url, hook, on], Some(true)),
+        (&[url, cfssl], Some(true)),
+        (&[url, cfssl, off], Some(false)),
+    ];
+    for (lines, expected) in table {
+        let ca = set(lines).unwrap().finish();
+        assert_eq!(ca.as_ref().ok().map(|ca| ca.wildcards), *expected, "{lines:?}");
+        if let Err(error) = ca {
+            assert_eq!(
+                error,
+                "\"wildcards on\" in ssl_cert_autofetch_ca \"corp\" needs \"challenge dns-01 \
+                 HOOK\", no other challenge proves wildcards"
+            );
+        }
+    }
+    let Protocol::Acme(acme) = set(&[url, hook]).unwrap().finish().unwrap().protocol else {
+        panic!("another protocol")
+    };
+    assert_eq!((acme.challenge, acme.hook), (Challenge::Dns01, Some("/etc/hook".into())));
 }

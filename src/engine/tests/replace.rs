@@ -309,6 +309,20 @@ fn a_certificate_that_lacks_names_is_served_and_replaced_behind() {
 }
 
 #[test]
+fn a_wildcard_is_fetched_behind_and_what_it_stands_for_is_not_asked_for() {
+    let wanted = ["shop.example", "www.shop.example", "*.shop.example"].map(String::from);
+    let world = World::with(|w| w.settings.names = wanted.into());
+    world.store(0x11);
+    let mut worker = world.worker();
+    world.pass(&mut [&mut worker], s(15));
+    assert_eq!(world.stored(), Some(world.cas[0].serial(1)));
+    let facts = world.keystore().load(&world.settings.name).unwrap().unwrap().facts;
+    assert_eq!(facts.names, ["shop.example", "*.shop.example"]);
+    world.pass(&mut [&mut worker], s(3600));
+    assert_eq!(world.cas[0].issued(), 1);
+}
+
+#[test]
 fn working_is_shown_while_bad_is_replaced() {
     let (world, _) = revoked();
     let mut worker = world.worker();

@@ -451,6 +451,7 @@ fn which_issuance_of_another_configuration_is_gone_on_with() {
         let mut worker = world.worker_of(&Default::default());
         world.pass(&mut [&mut worker], s(10));
         assert_eq!(world.cas[0].issued(), issued, "{before:?} {after:?} {key:?}");
+        assert_eq!(world.cas[0].abandoned.load(SeqCst), issued - 1);
         assert_eq!(world.stored(), Some(world.cas[0].serial(issued)));
     }
 }

@@ -278,11 +278,13 @@ fn ca_settings(ca: &FakeCa) -> CaSettings {
             challenge: Challenge::Http01,
             profile: None,
             preferred_chain: None,
+            hook: None,
             timeout: s(30),
         }),
         way: Default::default(),
         subject: None,
         issuer_certificate: None,
+        wildcards: false,
         evidence: EvidenceSettings {
             ocsp_responder: Some("http://ocsp/".into()),
             ..EvidenceSettings::default()

@@ -107,6 +107,97 @@ fn the_domain_above_a_name_may_be_proven_instead() {
     bench.step(&ca, &mut order, [pending(), tell()]).unwrap();
 }
 
+/// Names of the order, identifier, `wildcard`, whether the proof is ours to give.
+#[test]
+fn what_an_order_has_to_prove() {
+    type Row<'a> = (&'a [&'a str], (&'a str, &'a str), bool, bool);
+    let table: &[Row] = &[
+        (&["*.a.example"], ("dns", "a.example"), true, true),
+        (&["a.example", "*.a.example"], ("dns", "a.example"), true, true),
+        (&["a.example", "*.a.example"], ("dns", "a.example"), false, true),
+        // Section 7.1.4.
+        (&["a.example"], ("dns", "a.example"), true, false),
+        (&["*.a.example"], ("dns", "*.a.example"), false, false),
+        (&["*.a.example"], ("dns", "*.a.example"), true, false),
+        (&["*.a.example"], ("dns", "example"), true, false),
+        (&["*.a.example"], ("dns", "example"), false, true),
+        (&["www.a.example"], ("dns", "A.EXAMPLE"), false, true),
+        (&["192.0.2.1"], ("ip", "192.0.2.1"), false, true),
+        (&["192.0.2.1"], ("ip", "192.0.2.2"), false, false),
+        (&["192.0.2.1"], ("dns", "192.0.2.1"), false, false),
+        (&["192.0.2.1"], ("dns", "0.2.1"), false, false),
+        (&["192.0.2.1"], ("ip", "2.1"), false, false),
+        (&["2001:db8::1"], ("ip", "2001:DB8:0::1"), false, true),
+        (&["a.example"], ("ip", "a.example"), false, false),
+    ];
+    for (names, (kind, value), wildcard, expected) in table {
+        let bench = Bench::with_account();
+        let (ca, mut order) = (bench.ca(), order());
+        order.names = names.iter().map(|n| n.to_string()).collect();
+        bench.step(&ca, &mut order, [directory(json!({})), nonce(), new_order()]).unwrap();
+        let mut object = authz(value, "pending", json!({}));
+        object["identifier"]["type"] = json!(kind);
+        object["wildcard"] = json!(wildcard);
+        bench.expect([look("/authz/1", object)]);
+        bench.expect(expected.then(tell));
+        let result = bench.step(&ca, &mut order, []);
+        assert_eq!(result.is_ok(), *expected, "{names:?} {value} {wildcard}: {result:?}");
+    }
+}
+
+#[test]
+fn a_name_and_its_wildcard_are_proven_side_by_side() {
+    let bench = Bench::with_account();
+    let by_dns =
+        AcmeSettings { challenge: Challenge::Dns01, hook: Some("/hook".into()), ..settings() };
+    let (ca, mut order) = (bench.ca_at(by_dns, now()), order());
+    order.names = vec!["a.example".into(), "*.a.example".into()];
+    let mut placed = order_object("pending");
+    placed["authorizations"] = json!([url("/authz/1"), url("/authz/2")]);
+    let new = post("/new-order", 201, placed).header("location", &url("/order/1"));
+    let new = new.carries(json!({"identifiers": [
+        {"type": "dns", "value": "a.example"}, {"type": "dns", "value": "*.a.example"},
+    ]}));
+    bench.step(&ca, &mut order, [directory(json!({})), nonce(), new]).unwrap();
+    bench.log();
+    let by_dns = |path: &str, token: &str, chall: &str, wildcard: bool| {
+        let challenge = json!({"type": "dns-01", "url": url(chall), "token": token});
+        let mut object = authz("a.example", "pending", json!({}));
+        object["challenges"] = json!([challenge]);
+        object["wildcard"] = json!(wildcard);
+        look(path, object)
+    };
+    let tell = |chall: &str| post(chall, 200, json!({})).carries(json!({}));
+    let exchanges = [
+        by_dns("/authz/1", "first", "/chall/1", false),
+        by_dns("/authz/2", "second", "/chall/2", true),
+        tell("/chall/1"),
+        tell("/chall/2"),
+    ];
+    bench.step(&ca, &mut order, exchanges).unwrap();
+    let published = bench.log().iter().filter(|l| *l == "publish a.example by DNS").count();
+    assert_eq!(published, 2);
+    // Another order is wanted: a process that has published nothing takes both back.
+    let ca = bench.ca_at(AcmeSettings { challenge: Challenge::Dns01, ..settings() }, now());
+    bench.expect([directory(json!({}))]);
+    ca.abandon(&order);
+    let log = bench.log();
+    assert_eq!(log.iter().filter(|l| *l == "withdraw a.example").count(), 2, "{log:?}");
+}
+
+#[test]
+fn addresses_are_identifiers_of_their_own_type() {
+    let bench = Bench::with_account();
+    let (ca, mut order) = (bench.ca(), order());
+    order.names = vec!["a.example".into(), "192.0.2.1".into(), "2001:db8::1".into()];
+    let new = new_order().carries(json!({"identifiers": [
+        {"type": "dns", "value": "a.example"},
+        {"type": "ip", "value": "192.0.2.1"},
+        {"type": "ip", "value": "2001:db8::1"},
+    ]}));
+    bench.step(&ca, &mut order, [directory(json!({})), nonce(), new]).unwrap();
+}
+
 #[test]
 fn failed_validations() {
     let error = json!({

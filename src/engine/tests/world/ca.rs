@@ -34,6 +34,8 @@ pub struct FakeCa {
     /// New orders.
     pub orders: AtomicUsize,
     pub issued: AtomicUsize,
+    /// Orders that nobody goes on with.
+    pub abandoned: AtomicUsize,
     /// Each key that a CSR asked for, in DER.
     pub keys: Mutex<Vec<Vec<u8>>>,
     /// How long a request of each step might have taken.
@@ -68,6 +70,7 @@ impl FakeCa {
             script: Mutex::default(),
             orders: AtomicUsize::new(0),
             issued: AtomicUsize::new(0),
+            abandoned: AtomicUsize::new(0),
             keys: Mutex::default(),
             limits: Mutex::default(),
             must_staple: AtomicBool::new(false),
@@ -122,6 +125,11 @@ impl FakeCa {
 impl Ca for FakeCa {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    fn abandon(&self, order: &Order) {
+        assert_eq!(order.ca, self.name);
+        self.abandoned.fetch_add(1, SeqCst);
     }
 
     fn host(&self) -> &str {
