@@ -8,6 +8,7 @@
 
 mod block;
 mod ca;
+mod challenge;
 mod entry;
 mod files;
 mod global;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::block::SWITCH;
+use super::challenge::challenge;
 use super::files::{
     Read, account_key, auth_key, certificates, client_key, is_key_of, mac_key, one_certificate,
     program, roots, signer,
@@ -40,12 +41,6 @@ const PROTOCOLS: Choices<Kind> = &[
     ("vault", Kind::Vault),
     ("cfssl", Kind::Cfssl),
     ("command", Kind::Command),
-];
-
-const CHALLENGES: Choices<Challenge> = &[
-    ("http-01", Challenge::Http01),
-    ("tls-alpn-01", Challenge::TlsAlpn01),
-    ("dns-01", Challenge::Dns01),
 ];
 
 const NONCES: Choices<Nonce> =
@@ -327,27 +322,6 @@ impl RawCa {
         }
         self.contact.push(contact);
         Ok(())
-    }
-}
-
-/// The hook is looked at by who reads the configuration: whether it can be run.
-fn challenge(
-    kind: &str,
-    hook: Option<&str>,
-    directive: &str,
-) -> Result<(Challenge, Option<PathBuf>), String> {
-    let with_hook = "\"challenge dns-01 HOOK\" with the absolute path of a program";
-    match (choice(CHALLENGES, kind, directive)?, hook) {
-        (Challenge::Dns01, None) => Err(invalid(kind, directive, with_hook)),
-        (Challenge::Dns01, Some(hook)) if !hook.starts_with('/') => {
-            Err(invalid(hook, directive, with_hook))
-        }
-        (Challenge::Dns01, Some(hook)) => Ok((Challenge::Dns01, Some(hook.into()))),
-        (challenge, None) => Ok((challenge, None)),
-        (_, Some(hook)) => {
-            let accepted = format!("left out: \"{kind}\" is answered by this nginx");
-            Err(invalid(hook, directive, &accepted))
-        }
     }
 }
 

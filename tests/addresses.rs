@@ -1,0 +1,121 @@
+//! IP addresses as names (RFC 8738): certificates for clients that have no name to ask for.
+
+mod lab;
+
+use std::net::{IpAddr, Ipv6Addr, TcpListener};
+use std::time::Duration;
+
+use lab::*;
+
+const EACH: &str = "ssl_cert_autofetch_check_interval 0;";
+
+/// The CA comes to the address itself, by each challenge that there is for it; the client sends no
+/// SNI and wants the address in the certificate.
+#[test]
+#[ignore = "needs nginx, the module and pebble: scripts/test.sh"]
+fn an_address_is_proven_and_served() {
+    for challenge in ["http-01", "tls-alpn-01"] {
+        let plan = Plan::server("127.0.0.1 a.test", EACH);
+        let site = plan.ca(&format!("challenge {challenge};")).start();
+        let old = site.wait_valid("127.0.0.1");
+        assert_eq!(names_of(&site.stored("127.0.0.1")), ["127.0.0.1", "a.test"], "{challenge}");
+        let by_address = Client::new(site.lab.tls_port.number()).expect_name("127.0.0.1");
+        let by_address = by_address.trust(site.lab.pebble.root_pem());
+        assert_eq!(by_address.connect().expect("handshake").serial, old);
+        assert_eq!(site.lab.client("a.test").connect().expect("handshake").serial, old);
+        site.revoke("127.0.0.1", Some(1));
+        let new = by_address.connect().expect("handshake").serial;
+        assert_ne!(new, old, "{challenge}");
+        assert_eq!(new, site.stored("127.0.0.1").serial());
+        site.nginx.check_log();
+    }
+}
+
+/// As nginx wants an IPv6 address written: in brackets. Its entry has none.
+#[test]
+#[ignore = "needs nginx, the module and pebble: scripts/test.sh"]
+fn an_address_of_the_other_family_is_proven_too() {
+    if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
+        eprintln!("skipped: this machine has no IPv6");
+        return;
+    }
+    let port = Port::reserve();
+    let mut plan = Plan::server("\"[::1]\" [2001:DB8::1] a.test", EACH);
+    plan.pebble.always_valid = true;
+    let listen = format!("listen [::1]:{} ssl; listen TLS", port.number());
+    plan.servers = plan.servers.replace("listen TLS", &listen);
+    let site = plan.start();
+    site.wait_valid("::1");
+    assert_eq!(names_of(&site.stored("::1")), ["2001:db8::1", "::1", "a.test"]);
+    let names = site.entry("::1")["server_names"].clone();
+    assert_eq!(names, serde_json::json!(["::1", "2001:db8::1", "a.test"]));
+    let roots = site.lab.pebble.root_pem();
+    for address in ["::1", "2001:db8::1"] {
+        let client = Client::new(site.lab.tls_port.number()).expect_name(address).trust(&roots);
+        client.connect().expect("handshake");
+    }
+}
+
+/// What the server issues is what was asked for, also where addresses have a place of their own.
+#[test]
+#[ignore = "needs nginx, the module and OpenBao: scripts/test.sh"]
+fn a_ca_that_believes_us_issues_for_every_kind_of_name() {
+    let bao = OpenBao::start();
+    let config = Config::new();
+    let (tls, status) = (Port::reserve(), Port::reserve());
+    let token = config.dir().join("token");
+    std::fs::write(&token, OpenBao::TOKEN).expect("token");
+    let server =
+        |names: &str| format!("server {{ listen {} ssl; server_name {names}; }}", tls.addr());
+    let body = format!(
+        "ssl_cert_autofetch_keystore {};
+         ssl_cert_autofetch_ca bao {{
+             protocol vault; url {}; role server; token_file {};
+         }}
+         ssl_cert_autofetch bao;
+         {} {}
+         server {{ listen {}; {LOCATIONS} }}",
+        config.keystore().display(),
+        bao.mount(),
+        token.display(),
+        server("192.0.2.1 [2001:db8::1]"),
+        server("www.a.test .a.test 192.0.2.2"),
+        status.addr(),
+    );
+    let monitor = Monitor::at(&status);
+    let nginx = config.http(body).start();
+    for (entry, names) in [
+        ("192.0.2.1", &["192.0.2.1", "2001:db8::1"][..]),
+        ("www.a.test", &["*.a.test", "192.0.2.2", "a.test"]),
+    ] {
+        monitor.wait_valid(entry);
+        assert_eq!(names_of(&Stored::of(&nginx.keystore(), entry)), names);
+    }
+    let client = |name: &str| Client::new(tls.number()).sni(name).trust(bao.root_pem());
+    for name in ["a.test", "www.a.test", "any.a.test"] {
+        client(name).connect().expect("handshake");
+    }
+}
+
+#[test]
+#[ignore = "needs nginx, the module and pebble: scripts/test.sh"]
+fn an_address_of_nobody_fails_with_a_line() {
+    // TEST-NET-1: nothing is there, and Pebble says so or gives up.
+    let site = Plan::server("192.0.2.1", EACH).start();
+    let line = site.nginx.wait_log("ISSUE failed: \"lab\": ", Duration::from_secs(90));
+    assert!(line.contains("\"192.0.2.1\"") && line.contains("next attempt in"), "{line}");
+}
+
+fn names_of(stored: &Stored) -> Vec<String> {
+    let address = |bytes: &[u8]| match *bytes {
+        [a, b, c, d] => IpAddr::from([a, b, c, d]).to_string(),
+        _ => IpAddr::from(<[u8; 16]>::try_from(bytes).expect("an address")).to_string(),
+    };
+    let names = stored.leaf().subject_alt_names().expect("SAN");
+    let text = |n: &openssl::x509::GeneralNameRef| {
+        n.dnsname().map(String::from).or_else(|| n.ipaddress().map(address)).expect("a name")
+    };
+    let mut names: Vec<String> = names.iter().map(text).collect();
+    names.sort();
+    names
+}
