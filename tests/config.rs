@@ -62,6 +62,13 @@ fn wrong_values_are_refused() {
         (&[Place::Ca], "account_key", "nginx.conf", "unencrypted PEM private key"),
         (&[Place::Ca], "contact", "nobody", "an e-mail address"),
         (&[Place::Ca], "challenge", "dns-02", "\"http-01\""),
+        (&[Place::Ca], "challenge", "dns-01", "challenge dns-01 HOOK"),
+        (&[Place::Ca], "challenge", "dns-01 hook", "absolute path"),
+        (&[Place::Ca], "challenge", "dns-01 /does/not/exist", "it must be an executable file"),
+        (&[Place::Ca], "challenge", "dns-01 /etc/passwd", "it must be an executable file"),
+        (&[Place::Ca], "challenge", "dns-01 /etc", "it must be an executable file"),
+        (&[Place::Ca], "challenge", "http-01 /bin/true", "left out"),
+        (&[Place::Ca], "wildcards", "some", switch),
         (&[Place::Ca], "timeout", "0", time),
         (&[Place::Ca], "ocsp_responder", "ldap://x/", "an http or https URL"),
         (&[Place::Ca], "ocsp_certificate", "/does/not/exist", "exactly one PEM certificate"),
@@ -172,8 +179,9 @@ fn servers_that_cannot_be_managed_are_refused() {
     let table = [
         (server("", ""), none),
         (server("server_name _;", ""), none),
-        (server("server_name *.a.test .b.test ~^c;", ""), none),
-        (server("server_name a.test 192.0.2.1;", ""), no_host),
+        (server("server_name *.a.test www.* ~^c;", ""), none),
+        (server("server_name a.test 2001:db8::1;", ""), no_host),
+        (server("server_name a.test .192.0.2.1;", ""), no_host),
         (server("server_name a..test;", ""), no_host),
         (server("server_name a.test;", own), both),
         (
@@ -199,6 +207,13 @@ fn servers_that_cannot_be_managed_are_refused() {
         assert!(said.contains(expected), "{http}: {said}");
         assert!(said.contains("nginx.conf:"), "no place is told: {said}");
     }
+    let no_address = format!(
+        "{}{}",
+        ca("lab", "challenge dns-01 /bin/true;"),
+        server("server_name a.test 192.0.2.1;", "")
+    );
+    let said = refusal(&no_address);
+    assert!(said.contains("IP address \"192.0.2.1\"") && said.contains("nginx.conf:"), "{said}");
 }
 
 #[test]
@@ -225,6 +240,10 @@ fn right_configurations_are_accepted() {
         format!("server {{ {tls} ssl_cert_autofetch lab; }} {lab}"),
         format!("{lab} ssl_cert_autofetch lab; server {{ listen 127.0.0.1:1; }}"),
         format!("{lab} server {{ {tls} {own} ssl_cert_autofetch off; }}"),
+        format!(
+            "{lab} server {{ listen 127.0.0.1:1 ssl; ssl_cert_autofetch lab;
+            server_name .B.test XN--BRO-HOA.test 192.0.2.1 [2001:db8::1] \"[::1]\"; }}"
+        ),
         format!("{lab} ssl_cert_autofetch lab; server {{ {tls} {own} }}"),
         format!("{lab} {own} server {{ {tls} ssl_cert_autofetch lab; }}"),
         format!(
@@ -322,6 +341,9 @@ fn examples_are_loaded() {
     let mut count = 0;
     for file in fs::read_dir(folder).expect("nginx-conf") {
         let file = file.expect("an example").path();
+        if file.extension().is_none_or(|e| e != "conf") {
+            continue;
+        }
         let config = files("");
         let dir = config.dir().display().to_string();
         let mut text = fs::read_to_string(&file).expect("an example");
@@ -334,6 +356,7 @@ fn examples_are_loaded() {
             ("/var/lib/nginx/keystore", format!("{dir}/keystore")),
             ("/etc/ssl/corp-root.pem", format!("{dir}/own.pem")),
             ("/etc/ssl/own.pem", own.display().to_string()),
+            ("/etc/nginx/dns-01-nsupdate.sh", format!("{folder}/dns-01-nsupdate.sh")),
             // Not the example's business: nginx tries its ports.
             ("listen 443", "listen 127.0.0.1:1".into()),
             ("listen 80", "listen 127.0.0.1:2".into()),
@@ -350,7 +373,7 @@ fn examples_are_loaded() {
         assert!(said.ok && !said.stderr.contains("[warn]"), "{file:?}: {}", said.stderr);
         count += 1;
     }
-    assert!(count >= 3, "{count} examples");
+    assert!(count >= 4, "{count} examples");
 }
 
 /// Where a line stands.

@@ -11,6 +11,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("minimal.conf", &["shop.example"]),
     ("private-ca.conf", &["intra.corp.example"]),
     ("several-servers.conf", &["shop.corp.example", "pay.corp.example"]),
+    ("wildcard.conf", &["corp.example", "shop.example"]),
 ];
 
 #[test]

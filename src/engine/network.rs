@@ -10,7 +10,7 @@ use super::desk::{Desk, lock};
 use super::host::{Host, Plan};
 use super::ports::{Answer, Inquiry, Listing, NoAnswer, Ports, Responders};
 use super::{Engine, Notes};
-use crate::ca::acme::{AccountStore, AcmeCa, Change, StoredAccount};
+use crate::ca::acme::{AccountStore, AcmeCa, Change, DnsHook, StoredAccount};
 use crate::ca::cfssl::CfsslCa;
 use crate::ca::command::CommandCa;
 use crate::ca::vault::VaultCa;
@@ -41,15 +41,20 @@ impl Engine {
                 .map_err(|cause| format!("\"{}\": {cause}", settings.name))?;
             let http: Arc<dyn Http> = Arc::new(http);
             let store = Arc::new(Store(keystore.clone()));
-            let window = Arc::new(Window {
+            let window = Window {
                 host: Arc::clone(&host),
                 keystore: keystore.clone(),
                 clock: Arc::clone(&clock),
-            });
+            };
             let (way, time) = (Arc::clone(&http), Arc::clone(&clock));
             cas.push(match &settings.protocol {
                 Protocol::Acme(acme) => {
-                    Arc::new(AcmeCa::new(acme.clone(), way, time, store, window))
+                    let challenges: Arc<dyn Challenges> =
+                        match DnsHook::of(acme, Arc::clone(&programs)) {
+                            Some(hook) => Arc::new(hook),
+                            None => Arc::new(window),
+                        };
+                    Arc::new(AcmeCa::new(acme.clone(), way, time, store, challenges))
                 }
                 Protocol::Cfssl(cfssl) => Arc::new(CfsslCa::new(cfssl.clone(), way, time)),
                 Protocol::Command(command) => {

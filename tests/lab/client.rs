@@ -67,7 +67,7 @@ impl Client {
         self
     }
 
-    /// The name that the certificate must have, if that is not the SNI.
+    /// The name or address that the certificate must have, if that is not the SNI.
     pub fn expect_name(mut self, name: &str) -> Client {
         self.name = Some(name.into());
         self
@@ -219,7 +219,10 @@ impl Client {
             ssl.set_hostname(sni)?;
         }
         if let Some(name) = self.name.as_ref().or(self.sni.as_ref()) {
-            ssl.param_mut().set_host(name)?;
+            match name.parse() {
+                Ok(ip) => ssl.param_mut().set_ip(ip)?,
+                Err(_) => ssl.param_mut().set_host(name)?,
+            }
         }
         let sink = sink.clone();
         ssl.set_verify_callback(SslVerifyMode::PEER, move |trusted, store| {

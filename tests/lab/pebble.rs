@@ -40,6 +40,8 @@ pub struct Settings {
     pub external_account: Option<(String, String)>,
     /// Profiles and the validity of what is issued by them, in seconds; only a newer one has any.
     pub profiles: Vec<(String, u32)>,
+    /// The DNS server on loopback that it asks; None: one to which every name is 127.0.0.1.
+    pub dns_port: Option<u16>,
     /// Further environment, such as PEBBLE_CHAIN_LENGTH.
     pub env: Vec<(String, String)>,
 }
@@ -77,6 +79,7 @@ impl Default for Settings {
             always_valid: false,
             external_account: None,
             profiles: Vec::new(),
+            dns_port: None,
             env: Vec::new(),
         }
     }
@@ -120,7 +123,8 @@ impl Pebble {
 
         let mut command = Command::new(settings.program.as_deref().unwrap_or(Path::new("pebble")));
         command.arg("-config").arg(path("pebble.json")).arg("-strict");
-        command.arg("-dnsserver").arg(dns.addr().to_string());
+        let dns = settings.dns_port.unwrap_or(dns.number());
+        command.arg("-dnsserver").arg(format!("127.0.0.1:{dns}"));
         command.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_AUTHZREUSE", "0");
         command.env("PEBBLE_WFE_NONCEREJECT", settings.nonce_reject.to_string());
         if settings.always_valid {
