@@ -39,20 +39,29 @@ fn an_address_of_the_other_family_is_proven_too() {
         eprintln!("skipped: this machine has no IPv6");
         return;
     }
-    let port = Port::reserve();
-    let mut plan = Plan::server("\"[::1]\" [2001:DB8::1] a.test", EACH);
-    plan.pebble.always_valid = true;
-    let listen = format!("listen [::1]:{} ssl; listen TLS", port.number());
-    plan.servers = plan.servers.replace("listen TLS", &listen);
-    let site = plan.start();
-    site.wait_valid("::1");
-    assert_eq!(names_of(&site.stored("::1")), ["2001:db8::1", "::1", "a.test"]);
-    let names = site.entry("::1")["server_names"].clone();
-    assert_eq!(names, serde_json::json!(["::1", "2001:db8::1", "a.test"]));
-    let roots = site.lab.pebble.root_pem();
-    for address in ["::1", "2001:db8::1"] {
-        let client = Client::new(site.lab.tls_port.number()).expect_name(address).trust(&roots);
-        client.connect().expect("handshake");
+    for challenge in ["http-01", "tls-alpn-01"] {
+        let (lab, config, status) = (Lab::start(), Config::new(), Port::reserve());
+        let (http, tls) = (lab.http_port.number(), lab.tls_port.number());
+        let body = format!(
+            "ssl_cert_autofetch_keystore {}; {}
+             ssl_cert_autofetch lab;
+             server {{
+                 listen [::1]:{http}; listen 127.0.0.1:{http};
+                 listen [::1]:{tls} ssl; listen 127.0.0.1:{tls} ssl;
+                 server_name \"[::1]\" a.test; return 200;
+             }}
+             server {{ listen {}; {LOCATIONS} }}",
+            config.keystore().display(),
+            lab.ca_block("lab", &format!("challenge {challenge};")),
+            status.addr(),
+        );
+        let nginx = config.http(body).start();
+        let monitor = Monitor::at(&status);
+        let serial = monitor.wait_valid("::1");
+        assert_eq!(names_of(&Stored::of(&nginx.keystore(), "::1")), ["::1", "a.test"]);
+        assert_eq!(monitor.entry("::1")["server_names"], serde_json::json!(["::1", "a.test"]));
+        let client = Client::new(tls).expect_name("::1").trust(lab.pebble.root_pem());
+        assert_eq!(client.connect().expect("handshake").serial, serial, "{challenge}");
     }
 }
 
