@@ -157,7 +157,7 @@ fn a_chain_that_is_preferred() {
     for root in &roots {
         let wanted = common_name(root.subject_name());
         let settings = AcmeSettings { preferred_chain: Some(wanted.clone()), ..world.settings() };
- hook: None,
+
         let issued = world.issue(&settings).unwrap();
         let chain = X509::stack_from_pem(&issued.chain).unwrap();
         assert_eq!(common_name(chain.last().unwrap().issuer_name()), wanted);
@@ -241,6 +241,7 @@ fn validating_nothing() -> Settings {
 
 fn settings(url: &str) -> AcmeSettings {
     AcmeSettings {
+        hook: None,
         ca: "corp".into(),
         url: url.into(),
         account_key: None,

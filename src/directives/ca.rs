@@ -62,7 +62,7 @@ pub struct RawCa {
     contact: Vec<String>,
     accept_terms_of_service: Option<()>,
     external_account: Option<ExternalAccount>,
-    challenge: Option<(Challenge, Option<PathBuf>)>,
+    challenge: Option<(Challenge, Option<String>)>,
     role: Option<String>,
     token_file: Option<PathBuf>,
     namespace: Option<String>,
