@@ -78,7 +78,7 @@ impl VaultCa {
         })
     }
 
-    fn refusal(&self, response: &Response) -> IssueError {
+    fn refusal(&self, response: &Response, order: &Order) -> IssueError {
         let problem = problem(response);
         let retry_after = response.retry_after(self.clock.now());
         match response.status {
@@ -95,7 +95,7 @@ impl VaultCa {
             _ => IssueError::Refused {
                 what: WHAT,
                 about_name: problem.contains("not allowed by this role"),
-                problem,
+                problem: format!("{problem}{}", hint(&problem, order)),
                 retry_after,
             },
         }
@@ -118,7 +118,7 @@ impl Ca for VaultCa {
             e => IssueError::Unreachable { what: WHAT, cause: e.to_string() },
         })?;
         if response.status != 200 {
-            return Err(self.refusal(&response));
+            return Err(self.refusal(&response, order));
         }
         let answer: Answer = serde_json::from_slice(&response.body)
             .map_err(|e| IssueError::Protocol { what: WHAT, cause: e.to_string() })?;
@@ -164,6 +164,12 @@ fn read_token(file: &PathBuf) -> Result<Secret, IssueError> {
         }
         _ => Err(failed("it is not one word".into())),
     }
+}
+
+/// A role may issue no wildcards.
+fn hint(problem: &str, order: &Order) -> &'static str {
+    let mut wildcards = order.names.iter().filter(|name| names::wildcard(name).is_some());
+    if wildcards.any(|name| problem.contains(name)) { ", see \"wildcards\"" } else { "" }
 }
 
 /// `{"errors": [...]}`, all of them.

@@ -16,6 +16,7 @@ use openssl::x509::{X509, X509PurposeId, X509Ref, X509StoreContext, X509VerifyRe
 use crate::bundle::is_encrypted;
 use crate::clock::{SKEW, Time};
 use crate::facts::{CertFacts, FactsError, Usage};
+use crate::names;
 
 /// A chain that may be served, in order.
 #[derive(Clone)]
@@ -44,7 +45,7 @@ pub enum ChainError {
     Facts(#[from] FactsError),
     #[error("certificate is not for the key of the request")]
     KeyMismatch,
-    #[error("certificate lacks the name \"{0}\"")]
+    #[error("certificate lacks the name \"{0}\"{hint}", hint = hint(.0))]
     Name(String),
     #[error("certificate expired at {0}")]
     Expired(Time),
@@ -67,6 +68,11 @@ pub enum ChainError {
     Anchors(String),
     #[error("{0}")]
     OpenSsl(#[from] ErrorStack),
+}
+
+/// Some CAs leave out what they do not issue.
+fn hint(name: &str) -> &'static str {
+    if names::wildcard(name).is_some() { ", see \"wildcards\"" } else { "" }
 }
 
 /// Checks a chain as delivered (PEM, leaf and what issued it in any order) for `key` and `names`.
@@ -416,7 +422,7 @@ mod tests {
             (&["shop.example", "www.shop.example", "*.shop.example"], None),
             (&["SHOP.example"], None),
             (&["shop.example", "a.b.shop.example"], Some("a.b.shop.example")),
-            (&["*.example"], Some("*.example")),
+            (&["*.example"], Some("*.example\", see \"wildcards")),
             (&["2001:db8::1", "shop.example"], None),
             (&["2001:db8::2"], Some("2001:db8::2")),
         ];

@@ -124,7 +124,11 @@ impl Site {
     }
 
     /// Ends nginx by `end`, and starts it with the same keystore and these changes.
-    pub fn restart(self, end: fn(Nginx) -> Config, change: impl FnOnce(&mut Plan)) -> Site {
+    pub fn restart(
+        self,
+        end: impl FnOnce(Nginx) -> Config,
+        change: impl FnOnce(&mut Plan),
+    ) -> Site {
         let mut plan = self.plan.clone();
         change(&mut plan);
         let http = http(&self.lab, &plan, &self.nginx.keystore(), &self.status_port);

@@ -139,6 +139,9 @@ fn refusals() {
         (400, "error parsing CSR", "Refused", "error parsing CSR"),
         (302, "", "Refused", "HTTP status 302"),
     ];
+    let wildcard = json!({"errors": ["subject alternate name *.example not allowed by this role"]});
+    let error = scene(400, wildcard).step_for(&["example", "*.example"], false).unwrap_err();
+    assert!(error.to_string().ends_with("not allowed by this role, see \"wildcards\""), "{error}");
     for (status, error, kind, line) in table {
         let errors = if error.is_empty() { json!({}) } else { json!({ "errors": [error] }) };
         let error = scene(status, errors).step(false).unwrap_err();
