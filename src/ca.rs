@@ -4,6 +4,7 @@ pub mod acme;
 pub mod cfssl;
 pub mod command;
 pub mod csr;
+pub mod est;
 pub mod renewal;
 pub mod vault;
 

@@ -10,6 +10,7 @@ mod block;
 mod ca;
 mod challenge;
 mod entry;
+mod est;
 mod files;
 mod global;
 mod server_names;
@@ -209,17 +210,18 @@ const fn ca_directive(
 pub static CA_DIRECTIVES: &[Directive] = &[
     ca_directive(
         "protocol",
-        "acme | vault | cfssl | command",
+        "acme | vault | cfssl | est | command",
         "acme",
         "how to talk to the CA: ACME (RFC 8555), the PKI engine of OpenBao and Vault, cfssl's \
-         JSON API, a program of yours",
+         JSON API, EST (RFC 7030), a program of yours",
     ),
     ca_directive(
         "url",
         "URL",
         "",
-        "the ACME directory, vault's mount (`https://HOST/v1/pki`), or cfssl's server; required, but \
-         not with a program; https, or http to a loopback host",
+        "the ACME directory, vault's mount (`https://HOST/v1/pki`), cfssl's server, or the base \
+         of EST (`https://HOST/.well-known/est`, a label may follow); required, but not with a \
+         program; https, or, but for EST, http to a loopback host",
     ),
     ca_directive(
         "trusted_certificate",
@@ -321,6 +323,14 @@ pub static CA_DIRECTIVES: &[Directive] = &[
         "FILE",
         "",
         "cfssl: a file with the profile's authentication key in hexadecimal digits",
+    ),
+    ca_directive("username", "NAME", "", "est: for HTTP Basic authentication"),
+    ca_directive("password_file", "FILE", "", "est: a file with the password in one line"),
+    ca_directive(
+        "server_keygen",
+        "on | off",
+        "off",
+        "est: the CA makes the private keys too, of the kind that it likes",
     ),
     Directive {
         max: usize::MAX,

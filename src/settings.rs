@@ -142,6 +142,7 @@ pub enum Protocol {
     Acme(AcmeSettings),
     Vault(VaultSettings),
     Cfssl(CfsslSettings),
+    Est(EstSettings),
     Command(CommandSettings),
 }
 
@@ -163,6 +164,7 @@ impl Protocol {
             Protocol::Acme(acme) => Some(&acme.url),
             Protocol::Vault(vault) => Some(&vault.url),
             Protocol::Cfssl(cfssl) => Some(&cfssl.url),
+            Protocol::Est(est) => Some(&est.url),
             Protocol::Command(_) => None,
         }
     }
@@ -229,6 +231,22 @@ pub struct CfsslSettings {
     pub profile: Option<String>,
     /// The bytes of the profile's key; None: it asks for no authentication.
     pub auth_key: Option<Secret>,
+}
+
+/// `protocol est` (RFC 7030).
+#[derive(Clone, Debug, PartialEq)]
+pub struct EstSettings {
+    /// The CA's name.
+    pub ca: String,
+    /// What the operations stand behind, such as `https://est.corp.example/.well-known/est`.
+    pub url: String,
+    /// For one request.
+    pub timeout: Duration,
+    /// For HTTP Basic authentication; with a password or not at all.
+    pub username: Option<String>,
+    pub password: Option<Secret>,
+    /// The CA makes the keys.
+    pub server_keygen: bool,
 }
 
 /// `protocol command`: a program of the administrator.

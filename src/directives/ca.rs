@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use super::block::SWITCH;
 use super::challenge::challenge;
+use super::est;
 use super::files::{
     Read, account_key, auth_key, certificates, client_key, is_key_of, mac_key, one_certificate,
-    program, roots, signer,
+    password, program, roots, signer,
 };
 use super::url::{Plain, proxy, url};
 use super::values::{Choices, choice, invalid, list, number, parse_time, shown, word};
 use super::{CA_DIRECTIVES, find, first, once};
 use crate::names::is_host_name;
 use crate::settings::{
-    AcmeSettings, Budget, CaSettings, CfsslSettings, Challenge, CommandSettings, Dn,
+    AcmeSettings, Budget, CaSettings, CfsslSettings, Challenge, CommandSettings, Dn, EstSettings,
     EvidenceSettings, ExternalAccount, Nonce, Protocol, ProxySettings, Secret, Signer,
     VaultSettings, WaySettings,
 };
@@ -26,6 +27,7 @@ enum Kind {
     Acme,
     Vault,
     Cfssl,
+    Est,
     Command,
 }
 
@@ -33,13 +35,15 @@ const ACME: &[Kind] = &[Kind::Acme];
 const VAULT: &[Kind] = &[Kind::Vault];
 const CFSSL: &[Kind] = &[Kind::Cfssl];
 const WITH_PROFILE: &[Kind] = &[Kind::Acme, Kind::Cfssl];
+const EST: &[Kind] = &[Kind::Est];
 const COMMAND: &[Kind] = &[Kind::Command];
-const WITH_URL: &[Kind] = &[Kind::Acme, Kind::Vault, Kind::Cfssl];
+const WITH_URL: &[Kind] = &[Kind::Acme, Kind::Vault, Kind::Cfssl, Kind::Est];
 
 const PROTOCOLS: Choices<Kind> = &[
     ("acme", Kind::Acme),
     ("vault", Kind::Vault),
     ("cfssl", Kind::Cfssl),
+    ("est", Kind::Est),
     ("command", Kind::Command),
 ];
 
@@ -69,6 +73,9 @@ pub struct RawCa {
     profile: Option<String>,
     preferred_chain: Option<String>,
     auth_key: Option<Secret>,
+    username: Option<String>,
+    password: Option<Secret>,
+    server_keygen: Option<bool>,
     command: Option<Vec<String>>,
     timeout: Option<Duration>,
     subject: Option<Dn>,
@@ -135,6 +142,9 @@ impl RawCa {
             "profile" => once(&mut self.profile, name, || segment(value, name)),
             "preferred_chain" => once(&mut self.preferred_chain, name, || issuer(value, name)),
             "auth_key_file" => once(&mut self.auth_key, name, || file(value, name, read, auth_key)),
+            "username" => once(&mut self.username, name, || est::username(value, name)),
+            "password_file" => once(&mut self.password, name, || file(value, name, read, password)),
+            "server_keygen" => once(&mut self.server_keygen, name, || choice(SWITCH, value, name)),
             "command" => once(&mut self.command, name, || command(args, name)),
             "timeout" => once(&mut self.timeout, name, || timeout(value, name)),
             "subject" => once(&mut self.subject, name, || subject(value, name)),
@@ -244,6 +254,22 @@ impl RawCa {
                 url,
                 timeout,
             }),
+            Kind::Est => {
+                let (username, password) = (self.username.take(), self.password.take());
+                match (&username, &password) {
+                    (Some(_), None) => return Err(missing("password_file")),
+                    (None, Some(_)) => return Err(missing("username")),
+                    _ => {}
+                }
+                Protocol::Est(EstSettings {
+                    url: est::base(&url, "url")?,
+                    username,
+                    password,
+                    server_keygen: self.server_keygen.unwrap_or_default(),
+                    ca,
+                    timeout,
+                })
+            }
             Kind::Command => Protocol::Command(CommandSettings {
                 command: self.command.take().ok_or_else(|| missing("command"))?,
                 ca,
@@ -297,6 +323,9 @@ impl RawCa {
             ("profile", WITH_PROFILE, self.profile.is_some()),
             ("preferred_chain", ACME, self.preferred_chain.is_some()),
             ("auth_key_file", CFSSL, self.auth_key.is_some()),
+            ("username", EST, self.username.is_some()),
+            ("password_file", EST, self.password.is_some()),
+            ("server_keygen", EST, self.server_keygen.is_some()),
             ("command", COMMAND, self.command.is_some()),
             ("url", WITH_URL, self.url.is_some()),
         ];

@@ -167,6 +167,26 @@ pub(super) fn program(path: &str, directive: &str) -> Result<(), String> {
     checked.map_err(|cause| unusable(path, directive, &cause, "an executable file"))
 }
 
+/// One line of text (RFC 7617); the end of the line does not belong to it.
+pub(super) fn password(path: &str, directive: &str, read: Read) -> Result<Secret, String> {
+    let checked = read(path).map(Secret::new).and_then(|text| {
+        let line = text.bytes();
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let control = |b: &u8| b.is_ascii_control();
+        match line {
+            [] => Err("it is empty".into()),
+            line if line.len() > LONGEST_PASSWORD => Err("it is too long".into()),
+            line if line.iter().any(control) => Err("it is not one line of text".into()),
+            line => Ok(Secret::new(line.to_vec())),
+        }
+    });
+    checked.map_err(|cause| unusable(path, directive, &cause, "a file with a password in one line"))
+}
+
+/// Bytes.
+const LONGEST_PASSWORD: usize = 1024;
+
 fn is_account_key(key: &PKey<Private>) -> bool {
     match key.id() {
         Id::RSA => key.bits() >= 2048,
@@ -347,6 +367,29 @@ mod tests {
                 "cannot use \"{path}\" in \"command\": {cause}, it must be an executable file"
             );
             assert_eq!(program(path, "command"), Err(line));
+        }
+    }
+
+    #[test]
+    fn passwords() {
+        let long = "x".repeat(1024);
+        for (text, expected) in [
+            ("hush", Ok("hush")),
+            ("hush\n", Ok("hush")),
+            ("hush\r\n", Ok("hush")),
+            (" h\u{e4} : h ", Ok(" h\u{e4} : h ")),
+            (&long, Ok(long.as_str())),
+            ("", Err("it is empty")),
+            ("\n", Err("it is empty")),
+            ("hush\n\n", Err("it is not one line of text")),
+            ("a\nb\n", Err("it is not one line of text")),
+            (&format!("{long}x"), Err("it is too long")),
+        ] {
+            let found = password("p", "d", &|_| Ok(text.into()));
+            let expected = expected.map(|p| Secret::new(p.into())).map_err(|cause| {
+                format!("cannot use \"p\" in \"d\": {cause}, it must be a file with a password in one line")
+            });
+            assert_eq!(found, expected);
         }
     }
 

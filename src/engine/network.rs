@@ -13,6 +13,7 @@ use super::{Engine, Notes};
 use crate::ca::acme::{AccountStore, AcmeCa, Change, DnsHook, StoredAccount};
 use crate::ca::cfssl::CfsslCa;
 use crate::ca::command::CommandCa;
+use crate::ca::est::{EstCa, Ways};
 use crate::ca::vault::VaultCa;
 use crate::ca::{Ca, ChallengeAnswer, Challenges, IssueError};
 use crate::clock::{Clock, SystemClock, Time};
@@ -23,7 +24,7 @@ use crate::http::network::NetworkHttp;
 use crate::keystore::{Keystore, KeystoreError};
 use crate::program::{Programs, Supervised};
 use crate::report::Event;
-use crate::settings::{CaSettings, EvidenceSettings, Nonce, Protocol, Secret};
+use crate::settings::{CaSettings, EvidenceSettings, Nonce, Protocol, Secret, Signer, WaySettings};
 
 impl Engine {
     /// An engine with the real ports. Starts nothing yet. A keystore that is out of reach (a
@@ -60,6 +61,10 @@ impl Engine {
                 Protocol::Command(command) => {
                     Arc::new(CommandCa::new(command.clone(), Arc::clone(&programs)))
                 }
+                Protocol::Est(est) => {
+                    let ways = Arc::new(Disguise(settings.way.clone()));
+                    Arc::new(EstCa::new(est.clone(), way, ways, time))
+                }
                 Protocol::Vault(vault) => Arc::new(VaultCa::new(vault.clone(), way, time)),
             });
             ways.push(http);
@@ -89,6 +94,17 @@ fn programs(host: &Arc<dyn Host>, clock: &Arc<dyn Clock>, notes: &Notes) -> Arc<
         teller.wake();
     };
     Arc::new(Supervised::new(Arc::clone(clock), move |command| starter.prepare(command), tell))
+}
+
+/// The way to a CA, as somebody else.
+struct Disguise(WaySettings);
+
+impl Ways for Disguise {
+    fn with_client_certificate(&self, chain: &[u8], key: &Secret) -> Result<Arc<dyn Http>, String> {
+        let client = Signer { certificate: chain.to_vec(), key: key.clone() };
+        let way = WaySettings { client_certificate: Some(client), ..self.0.clone() };
+        Ok(Arc::new(NetworkHttp::new(&way)?))
+    }
 }
 
 /// OCSP, by the way to the network of the CA in question.
@@ -247,7 +263,6 @@ mod tests {
     use crate::fixture::ocsp::{Reply, Single};
     use crate::fixture::{Identity, NOW, Spec, root};
     use crate::http::{HttpError, Request, Response};
-    use crate::settings::Signer;
 
     /// Answers always the same; remembers what was asked.
     struct Deaf(Vec<u8>, Mutex<Vec<Vec<u8>>>);

@@ -191,7 +191,7 @@ fn check_leaf(leaf: &X509Ref, names: &[String], now: Time) -> Result<CertFacts, 
 /// The leaf and, link by link, who issued it, as far as the delivered certificates reach; those
 /// that are no link are dropped. An intermediate that only the anchors hold is added: clients
 /// that trust the root alone need it.
-fn link(leaf: X509, mut delivered: Vec<X509>, anchors: &[X509]) -> Vec<X509> {
+pub fn link(leaf: X509, mut delivered: Vec<X509>, anchors: &[X509]) -> Vec<X509> {
     let mut chain = vec![leaf];
     while chain.len() < MAX_CERTIFICATES {
         let last = &chain[chain.len() - 1];

@@ -1,3 +1,5 @@
+mod est;
+
 use super::*;
 use crate::fixture::{Identity, root};
 use crate::settings::{AcmeSettings, CommandSettings, Protocol, VaultSettings};
@@ -50,6 +52,7 @@ fn values() {
     const SWITCH: &str = "it must be \"on\" or \"off\"";
     const TIMEOUT: &str = "it must be a time such as \"30s\", above 0";
     const NONCE: &str = "it must be \"on\", \"off\" or \"required\"";
+    const USERNAME: &str = "it must be 1 to 256 bytes without \":\" and control characters";
     const BUDGET: &str = "it must be a number from 1 to 1000 and a time above 0, such as \"5/7d\"";
     // Directive, value, None: accepted, else how the refusal goes on.
     let long = &"x".repeat(65);
@@ -60,8 +63,13 @@ fn values() {
         ("protocol", "acme", None),
         ("protocol", "vault", None),
         ("protocol", "cfssl", None),
+        ("protocol", "est", None),
+        (
+            "protocol",
+            "cmp",
+            Some("it must be \"acme\", \"vault\", \"cfssl\", \"est\" or \"command\""),
+        ),
         ("protocol", "command", None),
-        ("protocol", "est", Some("it must be \"acme\", \"vault\", \"cfssl\" or \"command\"")),
         ("command", "/usr/bin/issue", None),
         ("command", "issue", Some("it must be the absolute path of a program, and its arguments")),
         ("command", "", Some("it must be the absolute path of a program, and its arguments")),
@@ -74,6 +82,13 @@ fn values() {
         ("namespace", "team/web/", None),
         ("namespace", "team//web", Some(segments)),
         ("namespace", "a b", Some(segments)),
+        ("username", "nginx@web-1", None),
+        ("username", "", Some(USERNAME)),
+        ("username", "a:b", Some(USERNAME)),
+        ("password_file", "", Some("it must be a file")),
+        ("server_keygen", "on", None),
+        ("server_keygen", "off", None),
+        ("server_keygen", "yes", Some("it must be \"on\" or \"off\"")),
         ("url", "https://ca.example/dir", None),
         ("url", "http://127.0.0.1:14000/dir", None),
         ("url", "http://ca.example/dir", Some(URL)),
