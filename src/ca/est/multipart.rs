@@ -141,7 +141,7 @@ mod tests {
     fn key_and_certificate() {
         let leaf = leaf();
         let key = leaf.key.private_key_to_pkcs8().unwrap();
-        let message = certs_only(&[leaf.cert.clone()]);
+        let message = certs_only(&[&leaf.cert]);
         let body = multipart(&key, &message);
         let text = String::from_utf8(body.clone()).unwrap();
         let raw = [
@@ -163,7 +163,7 @@ mod tests {
         ] {
             let (key, certificates) = read(content_type, &body).unwrap();
             assert!(key.public_eq(&leaf.key), "{content_type}");
-            assert_eq!(certificates, [leaf.cert.clone()]);
+            assert_eq!(certificates, std::slice::from_ref(&leaf.cert));
         }
     }
 
@@ -171,7 +171,7 @@ mod tests {
     fn nonsense_is_refused() {
         let leaf = leaf();
         let key = leaf.key.private_key_to_pkcs8().unwrap();
-        let message = certs_only(&[leaf.cert.clone()]);
+        let message = certs_only(&[&leaf.cert]);
         let good = String::from_utf8(multipart(&key, &message)).unwrap();
         let without = |part: &str, with: &str| good.replacen(part, with, 1);
         let cipher = Cipher::aes_256_cbc();

@@ -57,7 +57,7 @@ mod tests {
     fn messages_are_read_however_they_are_wrapped() {
         let (a, b) = (root("A"), root("B"));
         let both = [a.cert.clone(), b.cert.clone()];
-        let der = certs_only(&both);
+        let der = certs_only(&both.each_ref());
         let plain = openssl::base64::encode_block(&der);
         let lines = |end: &str| {
             let lines = plain.as_bytes().chunks(64).map(String::from_utf8_lossy);
@@ -77,9 +77,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        let many: Vec<X509> = std::iter::repeat_n(root("A").cert, 65).collect();
         let Identity { cert, .. } = root("A");
-        let der = certs_only(&[cert.clone()]);
+        let many = vec![&cert; 65];
+        let der = certs_only(&[&cert]);
         for (body, cause) in [
             (&b""[..], "the answer is empty"),
             (b" \r\n", "the answer is empty"),

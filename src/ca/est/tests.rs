@@ -13,6 +13,7 @@ use openssl::x509::extension::SubjectAlternativeName;
 
 use super::*;
 use crate::bundle::Meta;
+use crate::ca::Issued;
 use crate::ca::csr::{csr, new_key};
 use crate::clock::FakeClock;
 use crate::facts::CertFacts;
@@ -24,7 +25,7 @@ const NAMES: &[&str] = &["a.example", "b.example"];
 const URL: &str = "https://est.example/.well-known/est/web";
 
 /// A message as `openssl crl2pkcs7 -nocrl` makes it.
-pub(super) fn certs_only(those: &[X509]) -> Vec<u8> {
+pub(super) fn certs_only(those: &[&X509]) -> Vec<u8> {
     let all: Vec<_> = those.iter().flat_map(|c| c.to_der().unwrap()).collect();
     let data = seq(&[&oid("1.2.840.113549.1.7.1")]);
     let signed = seq(&[&integer(&[1]), &tlv(0x31, &[]), &data, &tlv(0xa0, &all), &tlv(0x31, &[])]);
@@ -159,7 +160,7 @@ impl Scene {
     }
 
     fn authorities(&self) -> &Scene {
-        let message = certs_only(&[self.root.cert.clone(), self.sub.cert.clone()]);
+        let message = certs_only(&[&self.root.cert, &self.sub.cert]);
         self.answer(response(200, &[], &base64(&message)))
     }
 
@@ -170,7 +171,7 @@ impl Scene {
     }
 
     fn issue(&self) -> &Scene {
-        self.answer(response(200, &[], &base64(&certs_only(&[self.leaf()]))))
+        self.answer(response(200, &[], &base64(&certs_only(&[&self.leaf()]))))
     }
 
     fn step(&self, order: &mut Order, old: Option<&Bundle>) -> Result<Progress, IssueError> {

@@ -48,9 +48,8 @@ fn chains() {
         (vec![&by_root], vec![sub, root], Ok(vec![&by_root, root])),
         (vec![&stranger], vec![root, sub], Err("no certificate for the key of the request")),
     ] {
-        let owned = |those: &[&X509]| those.iter().map(|c| (*c).clone()).collect::<Vec<_>>();
-        scene.answer(response(200, &[], &base64(&certs_only(&owned(&known)))));
-        scene.answer(response(200, &[], &base64(&certs_only(&owned(&delivered)))));
+        scene.answer(response(200, &[], &base64(&certs_only(&known))));
+        scene.answer(response(200, &[], &base64(&certs_only(&delivered))));
         let mut order = order("missing");
         let result = scene.step(&mut order, None);
         assert!(order.accepted, "it counts, whatever came");
@@ -177,7 +176,7 @@ fn the_ca_makes_the_key() {
     let scene = scene().with_keygen();
     let key = new_key(KeyType::Ecdsa384).unwrap();
     let leaf = scene.sub.certify(&Spec { names: NAMES, ..Spec::default() }, &key);
-    let body = multipart(&key.private_key_to_pkcs8().unwrap(), &certs_only(&[leaf.clone()]));
+    let body = multipart(&key.private_key_to_pkcs8().unwrap(), &certs_only(&[&leaf]));
     let mixed = [("content-type", "multipart/mixed; boundary=estServerExampleBoundary")];
     let old = bundle("a.example", NAMES, (-100, 100), Some("corp"));
     scene.authorities().answer(response(200, &mixed, &body));
@@ -189,7 +188,7 @@ fn the_ca_makes_the_key() {
     assert_eq!(scene.sent(), ["cacerts", "serverkeygen"]);
 
     // A certificate for another key than the one that came with it.
-    let body = multipart(&key.private_key_to_pkcs8().unwrap(), &certs_only(&[scene.leaf()]));
+    let body = multipart(&key.private_key_to_pkcs8().unwrap(), &certs_only(&[&scene.leaf()]));
     scene.authorities().answer(response(200, &mixed, &body));
     let error = scene.step(&mut order("missing"), None).unwrap_err();
     assert!(matches!(error, IssueError::Protocol { .. }), "{error:?}");
