@@ -18,7 +18,7 @@ macro_rules! targets {
     };
 }
 
-targets! { acme certificate chain client_hello crl crl_signed crl_stored keystore ocsp_response ocsp_signed url }
+targets! { acme certificate chain client_hello crl crl_signed crl_stored est keystore ocsp_response ocsp_signed url }
 
 fn over(name: &str, run: fn(&[u8])) {
     let files = files(&root().join("corpus").join(name));

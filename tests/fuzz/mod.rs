@@ -12,6 +12,7 @@ pub mod crl_signed;
 pub mod crl_stored;
 #[path = "../lab/der.rs"]
 mod der;
+pub mod est;
 pub mod keystore;
 pub mod ocsp_response;
 pub mod ocsp_signed;

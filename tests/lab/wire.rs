@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use openssl::ssl::{SslAcceptor, SslMethod};
+use openssl::ssl::{SslAcceptor, SslAcceptorBuilder, SslMethod, SslVerifyMode};
+use openssl::x509::store::X509StoreBuilder;
+use openssl::x509::{X509, X509PurposeId};
 
 use super::pki::Identity;
 use super::ports::Port;
@@ -35,6 +37,8 @@ pub struct Request {
 
 /// The handler's side of a connection.
 pub struct Exchange {
+    /// What the client has shown of itself in TLS, verified.
+    pub client: Option<X509>,
     stream: Box<dyn Stream>,
     stop: Arc<AtomicBool>,
 }
@@ -54,12 +58,24 @@ impl Server {
 
     /// Over TLS, with this certificate.
     pub fn start_tls(port: Port, identity: &Identity, handler: Handler) -> Server {
-        let mut b = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).expect("TLS");
-        b.set_certificate(&identity.cert).expect("certificate");
-        b.set_private_key(&identity.key).expect("key");
-        for certificate in &identity.chain {
-            b.add_extra_chain_cert(certificate.clone()).expect("chain");
-        }
+        Server::with(port, Some(Arc::new(acceptor(identity).build())), handler)
+    }
+
+    /// The same; clients may show a certificate that leads to `root`, and is for this purpose.
+    pub fn start_tls_asking(
+        port: Port,
+        identity: &Identity,
+        root: &X509,
+        purpose: X509PurposeId,
+        handler: Handler,
+    ) -> Server {
+        let mut b = acceptor(identity);
+        let mut store = X509StoreBuilder::new().expect("store");
+        store.add_cert(root.clone()).expect("root");
+        b.set_verify_cert_store(store.build()).expect("store");
+        b.verify_param_mut().set_purpose(purpose).expect("purpose");
+        b.set_verify(SslVerifyMode::PEER);
+        b.set_session_id_context(b"lab").expect("session id context");
         Server::with(port, Some(Arc::new(b.build())), handler)
     }
 
@@ -188,6 +204,16 @@ impl Exchange {
     }
 }
 
+fn acceptor(identity: &Identity) -> SslAcceptorBuilder {
+    let mut b = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server()).expect("TLS");
+    b.set_certificate(&identity.cert).expect("certificate");
+    b.set_private_key(&identity.key).expect("key");
+    for certificate in &identity.chain {
+        b.add_extra_chain_cert(certificate.clone()).expect("chain");
+    }
+    b
+}
+
 fn accept(
     listener: TcpListener,
     tls: Option<Arc<SslAcceptor>>,
@@ -201,8 +227,8 @@ fn accept(
         let Ok(stream) = stream else { continue };
         let (handler, stop, tls) = (handler.clone(), stop.clone(), tls.clone());
         std::thread::spawn(move || {
-            let Some(stream) = prepare(stream, tls.as_deref()) else { return };
-            let mut exchange = Exchange { stream, stop };
+            let Some((stream, client)) = prepare(stream, tls.as_deref()) else { return };
+            let mut exchange = Exchange { client, stream, stop };
             while let Some(request) = exchange.request() {
                 let wants_more = request.header("connection") != Some("close");
                 if !handler(&request, &mut exchange) || !wants_more {
@@ -213,17 +239,21 @@ fn accept(
     }
 }
 
-/// None: no TLS came about.
-fn prepare(stream: TcpStream, tls: Option<&SslAcceptor>) -> Option<Box<dyn Stream>> {
+/// With the client's certificate. None: no TLS came about.
+fn prepare(
+    stream: TcpStream,
+    tls: Option<&SslAcceptor>,
+) -> Option<(Box<dyn Stream>, Option<X509>)> {
     stream.set_nodelay(true).ok()?;
     let Some(tls) = tls else {
         stream.set_read_timeout(Some(TICK)).ok()?;
-        return Some(Box::new(stream));
+        return Some((Box::new(stream), None));
     };
     stream.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
     let stream = tls.accept(stream).ok()?;
     stream.get_ref().set_read_timeout(Some(TICK)).ok()?;
-    Some(Box::new(stream))
+    let client = stream.ssl().peer_certificate();
+    Some((Box::new(stream), client))
 }
 
 fn head(status: u16, content_type: &str, more: &str, len: usize) -> String {

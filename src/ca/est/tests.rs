@@ -13,7 +13,6 @@ use openssl::x509::extension::SubjectAlternativeName;
 
 use super::*;
 use crate::bundle::Meta;
-use crate::ca::Issued;
 use crate::ca::csr::{csr, new_key};
 use crate::clock::FakeClock;
 use crate::facts::CertFacts;
