@@ -63,6 +63,7 @@ mod tests {
     use crate::fixture::{NOW, at};
 
     const NAMES: &[&str] = &["a.example", "b.example"];
+    const MORE: &[&str] = &["a.example", "b.example", "c.example"];
     const LIFE: (i64, i64) = (-100, 100);
 
     #[test]
@@ -82,6 +83,7 @@ mod tests {
             ("renewal", Some("corp"), "b.example", NAMES, LIFE, false),
             ("renewal", Some("corp"), "a.example", &NAMES[..1], LIFE, false),
             ("renewal", Some("corp"), "a.example", &["a.example", "c.example"], LIFE, false),
+            ("renewal", Some("corp"), "a.example", MORE, LIFE, false),
             ("renewal", Some("corp"), "a.example", &[], LIFE, false),
             ("missing", Some("corp"), "a.example", NAMES, LIFE, false),
             ("keyCompromise", Some("corp"), "a.example", NAMES, LIFE, false),
