@@ -18,6 +18,8 @@ pub struct Problem {
     detail: String,
     /// For people: where to read and agree.
     pub instance: Option<String>,
+    /// What the CA takes instead (RFC 8555 section 6.2).
+    algorithms: Vec<String>,
     /// About single names.
     parts: Vec<(String, Problem)>,
 }
@@ -39,12 +41,14 @@ impl Problem {
     pub fn read(value: &Value) -> Problem {
         let text = |key| value.get(key).and_then(Value::as_str).map(str::to_owned);
         let kind = text("type").unwrap_or_default();
-        let parts = value.get("subproblems").and_then(Value::as_array);
+        let list = |key| value.get(key).and_then(Value::as_array).into_iter().flatten();
+        let algorithms = list("algorithms").filter_map(Value::as_str);
         Problem {
+            algorithms: algorithms.take(MOST_PARTS).map(str::to_owned).collect(),
             kind: kind.strip_prefix(ACME).map(str::to_owned).unwrap_or(kind),
             detail: text("detail").or_else(|| text("title")).unwrap_or_default(),
             instance: text("instance"),
-            parts: parts.into_iter().flatten().take(MOST_PARTS).map(Problem::part).collect(),
+            parts: list("subproblems").take(MOST_PARTS).map(Problem::part).collect(),
         }
     }
 
@@ -131,9 +135,15 @@ impl Rejection {
                 let place = self.problem.instance.map(|i| format!(", see \"{}\"", printable(&i)));
                 IssueError::Configuration(format!("{what}: {problem}{}", place.unwrap_or_default()))
             }
+            ("badSignatureAlgorithm", _) => {
+                let taken = printable(&self.problem.algorithms.join(", "));
+                let taken = if taken.is_empty() { "other ones" } else { &taken };
+                IssueError::Configuration(format!(
+                    "{what}: {problem}: the CA takes {taken}, set account_key to such a key"
+                ))
+            }
             (
                 "badPublicKey"
-                | "badSignatureAlgorithm"
                 | "externalAccountRequired"
                 | "invalidContact"
                 | "invalidProfile"
@@ -243,7 +253,23 @@ mod tests {
                 "[]".into(),
                 "refused: newOrder: HTTP status 302 (redirect, which ACME does not allow here)",
             ),
-            (400, acme("badSignatureAlgorithm"), "configuration: newOrder: badSignatureAlgorithm: d"),
+            (
+                400,
+                format!(
+                    r#"{{"type":"{ACME}badSignatureAlgorithm","detail":"d","algorithms":["RS256",7,"ES384"]}}"#
+                ),
+                "configuration: newOrder: badSignatureAlgorithm: d: the CA takes RS256, ES384, set account_key to such a key",
+            ),
+            (
+                400,
+                acme("badSignatureAlgorithm"),
+                "configuration: newOrder: badSignatureAlgorithm: d: the CA takes other ones, set account_key to such a key",
+            ),
+            (
+                400,
+                acme("badPublicKey"),
+                "configuration: newOrder: badPublicKey: d",
+            ),
             (
                 403,
                 r#"{"type":"urn:ietf:params:acme:error:userActionRequired","detail":"Terms of service have changed","instance":"https://example.com/acme/agreement/?token=W8Ih3PswD-8"}"#.into(),
