@@ -85,13 +85,17 @@ impl Accounts {
         }
         let own_key = own_key(settings)?;
         let stored = self.store.load(&settings.ca)?.unwrap_or_default();
-        let account = match usable(&stored, settings, own_key.as_ref())? {
-            Some(account) => {
-                self.keep_up(settings, client, &stored, &account)?;
-                account
+        let (account, stored) = match usable(&stored, settings, own_key.as_ref())? {
+            Some(account) => (account, stored),
+            None => {
+                let made = self.make(settings, client, own_key.as_ref())?;
+                (made, self.store.load(&settings.ca)?.unwrap_or_default())
             }
-            None => self.make(settings, client, own_key.as_ref())?,
         };
+        // What is not done now is due the next time: no reason not to issue.
+        if let Err(error) = self.keep_up(settings, client, &stored, &account) {
+            self.remark(format!("the stored account is not brought up to date: {error}"));
+        }
         if own_key.is_some_and(|own| own.thumbprint() != account.key.thumbprint()) {
             self.remark(format!(
                 "account_key is a key that account \"{}\" had before: the newer one in the \
@@ -218,7 +222,6 @@ impl Accounts {
             if !is_told(&changed, &settings.contact) {
                 match update_contact(client, account, &settings.contact) {
                     Ok(()) => changed.contact = Some(settings.contact.clone()),
-                    // No reason not to issue.
                     Err(cause) => self.remark(format!("contact is not changed: {cause}")),
                 }
             }

@@ -182,7 +182,9 @@ fn a_key_with_an_account_of_its_own() {
     let bench = &changed.bench;
     bench.expect(start());
     let (ca, mut order) = (changed.ca(), order());
-    bench.step(&ca, &mut order, [found("/acct/9"), new_order()]).unwrap();
+    let told = post("/acct/9", 200, json!({"status": "valid"}));
+    let told = told.carries(json!({"contact": settings().contact}));
+    bench.step(&ca, &mut order, [found("/acct/9"), told, new_order()]).unwrap();
     assert_eq!(*bench.signers.lock().unwrap().last().unwrap(), url("/acct/9"));
     let stored = bench.stored();
     assert_eq!((stored.url, stored.retired), (Some(url("/acct/9")), vec![]));
@@ -276,6 +278,20 @@ fn the_ca_is_told_of_another_contact_once() {
         let expected = if request { Some(wanted.clone()) } else { told };
         assert_eq!(bench.stored().contact, expected);
     }
+}
+
+#[test]
+fn key_and_contact_at_once() {
+    let changed = Changed::new();
+    let bench = &changed.bench;
+    let contact = vec!["mailto:x@b.example".to_owned()];
+    let settings = AcmeSettings { contact: contact.clone(), ..changed.settings.clone() };
+    bench.expect(start());
+    let told = post("/acct/1", 200, json!({"status": "valid"}));
+    let requests = [unknown(), key_change(), told, new_order()];
+    bench.step(&bench.ca_at(settings, now()), &mut order(), requests).unwrap();
+    let expected = StoredAccount { contact: Some(contact), ..changed.rolled_over() };
+    assert_eq!(bench.stored(), expected);
 }
 
 #[test]
