@@ -74,7 +74,7 @@ impl<'a> Post<'a> {
 /// Why a request brought no good answer.
 pub enum Failure {
     /// The CA says no: some of these have a remedy.
-    Rejected(Rejection),
+    Rejected(Box<Rejection>),
     Other(IssueError),
 }
 
@@ -170,7 +170,7 @@ impl Client {
             }
             self.keep_nonce(&response);
             if !rejection.is("badNonce") || attempts == 0 {
-                return Err(Failure::Rejected(rejection));
+                return Err(Failure::Rejected(Box::new(rejection)));
             }
         }
     }

@@ -53,7 +53,7 @@ pub fn register(
     let response = match client.post(key, &Post::json(WHAT, url, Signed::ByKey, &payload)) {
         Ok(response) => response,
         Err(Failure::Rejected(rejection)) if settings.external_account.is_some() => {
-            return Err(not_bound(rejection));
+            return Err(not_bound(*rejection));
         }
         // Section 7.3.6: the key's account was closed.
         Err(Failure::Rejected(rejection)) if rejection.is("unauthorized") => {
