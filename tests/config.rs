@@ -342,7 +342,7 @@ fn examples_are_loaded() {
     for file in fs::read_dir(folder).expect("nginx-conf") {
         let file = file.expect("an example").path();
         if file.extension().is_none_or(|e| e != "conf") {
-            continue;
+            continue; // programs, which other tests run
         }
         let config = files("");
         let dir = config.dir().display().to_string();
