@@ -8,8 +8,8 @@
 #
 # The folder has ca.cnf (with "copy_extensions = copy", for the names are in the request), ca.pem
 # and what ca.cnf names; the workers' user writes there. Further arguments are those of
-# `openssl ca`. Names outside of corp.example and its like are for ca.cnf's policy or a line here
-# to refuse: exit code 1 and a word on standard error.
+# `openssl ca`. Which names it signs is for ca.cnf's policy to say, or for a line here: exit code 1
+# and a word on standard error refuse.
 set -eu
 
 folder=$1
