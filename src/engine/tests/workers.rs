@@ -431,7 +431,10 @@ fn which_issuance_of_another_configuration_is_gone_on_with() {
     use crate::settings::KeyType;
     let (shop, more) = (vec!["shop.example"], vec!["shop.example", "more.example"]);
     // Names asked for and names wanted, the key wanted, and what was issued in the end.
+    let wild = vec!["shop.example", "www.shop.example", "*.shop.example"];
     for (before, after, key, issued) in [
+        (&wild, &wild, KeyType::Ecdsa256, 1),
+        (&more, &wild, KeyType::Ecdsa256, 2),
         (&more, &shop, KeyType::Ecdsa256, 1),
         (&shop, &more, KeyType::Ecdsa256, 2),
         (&shop, &shop, KeyType::Ecdsa384, 2),
