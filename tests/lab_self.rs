@@ -321,3 +321,17 @@ fn runs(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.starts_with(" Z"))
 }
+
+#[test]
+fn patterns() {
+    for (text, pattern, expected) in [
+        ("a stale b", "a stale b", true),
+        ("a stale bc", "a stale b", false),
+        ("a 2026 b", "a * b", true),
+        ("a 2026 b c", "a * b", false),
+        ("a 1, b 2", "a *, b *", true),
+        ("x a 1", "a *", false),
+    ] {
+        assert_eq!(text::is_like(text, pattern), expected, "{text} {pattern}");
+    }
+}

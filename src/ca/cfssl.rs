@@ -76,6 +76,10 @@ impl CfsslCa {
             e => IssueError::Unreachable { what, cause: e.to_string() },
         })?;
         let answer: Value = serde_json::from_slice(&response.body).unwrap_or_default();
+        if response.status == 200 && !answer["success"].is_boolean() {
+            let cause = "the answer is none of cfssl's, see \"url\"".into();
+            return Err(IssueError::Protocol { what, cause });
+        }
         if response.status != 200 || answer["success"] != true {
             return Err(self.refusal(what, &response, &answer));
         }

@@ -49,6 +49,8 @@ pub enum Lie {
     ForClients,
     /// The certificate that it issued for this name before.
     TheOldOne,
+    /// The order is worked at, and asked for again too soon before 31 s.
+    Processing,
     /// newOrder is answered with a problem document.
     Problem,
     /// The order becomes invalid, with a problem document in it.
@@ -163,7 +165,7 @@ impl State {
         let path = request.target.trim_start_matches('/');
         let (what, number) = path.split_once('/').unwrap_or((path, ""));
         let number: usize = number.parse().unwrap_or_default();
-        let mut answer = Reply { exchange, status: 200, location: None };
+        let mut answer = Reply { exchange, status: 200, location: None, later: None };
         match what {
             "dir" => answer.json(json!({
                 "newNonce": self.at("nonce"), "newAccount": self.at("account"),
@@ -177,10 +179,10 @@ impl State {
                 answer.json(json!({"status": "valid"}))
             }
             "order" if path == "order" => self.new_order(request, answer),
-            "order" => answer.json(self.order_object(number)),
+            "order" => self.tell_order(number, answer),
             "finalize" => {
                 self.finalize(request, number);
-                answer.json(self.order_object(number))
+                self.tell_order(number, answer)
             }
             "certificate" => self.deliver(number, answer),
             _ => {
@@ -216,6 +218,17 @@ impl State {
                 answer.json(self.order_object(number))
             }
         }
+    }
+
+    fn tell_order(&self, number: usize, mut answer: Reply) -> bool {
+        let names = self.order(number).map(|o| o.names).unwrap_or_default();
+        let mut object = self.order_object(number);
+        // As it is now: it is done when the lie is over.
+        if self.lie_about(&names) == Lie::Processing && object["status"] == "valid" {
+            object["status"] = json!("processing");
+            answer.later = Some(31);
+        }
+        answer.json(object)
     }
 
     fn order_object(&self, number: usize) -> Value {
@@ -321,6 +334,7 @@ struct Reply<'a> {
     exchange: &'a mut Exchange,
     status: u16,
     location: Option<String>,
+    later: Option<u32>,
 }
 
 impl Reply<'_> {
@@ -332,6 +346,9 @@ impl Reply<'_> {
         let mut more = format!("Replay-Nonce: {}\r\n", super::pki::hex(&random()));
         if let Some(location) = self.location {
             more += &format!("Location: {location}\r\n");
+        }
+        if let Some(seconds) = self.later {
+            more += &format!("Retry-After: {seconds}\r\n");
         }
         self.exchange.respond(self.status, content_type, &more, body)
     }

@@ -114,7 +114,7 @@ fn refusals() {
         (bad(429, ""), "Busy", "HTTP status 429"),
         (bad(400, "Policy violation"), "Refused", "Policy violation"),
         (bad(200, "not a success"), "Refused", "not a success"),
-        ((200, json!("nonsense")), "Refused", "HTTP status 200"),
+        ((200, json!("nonsense")), "Protocol", "the answer is none of cfssl's"),
         ((200, json!({ "success": true, "result": {} })), "Protocol", "no certificate"),
     ] {
         let (ca, _, mut order) = scene(None, std::slice::from_ref(&answer));

@@ -1,0 +1,374 @@
+//! Every failure of a CA, for every protocol: what is served meanwhile, what the log says, and that
+//! nothing but a working CA is needed to end it: no reload.
+//!
+//! Each row is a CA block of its own, with a [`Front`] before the real CA. Two names use it: one
+//! whose certificate is revoked, and one whose certificate may be served but lacks a name. A new
+//! protocol is one more function that gives a [`Ca`], and one more test.
+
+mod lab;
+
+use std::any::Any;
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use lab::wire::Request;
+use lab::*;
+use openssl::x509::X509Req;
+use serde_json::{Value, json};
+
+/// One way in which a CA fails.
+struct Row {
+    how: Break,
+    lie: Lie,
+    /// Of the log line, behind the protocol's own word unless it begins with `*`, which is
+    /// anything.
+    cause: String,
+    /// Seconds till the next attempt.
+    next: (u64, u64),
+    /// Whether the next attempts end it in the time of a test.
+    ends: bool,
+}
+
+/// A protocol, and a real CA that speaks it.
+struct Ca {
+    behind: Behind,
+    /// Of its URL.
+    path: &'static str,
+    /// Of its block.
+    lines: String,
+    roots: Vec<u8>,
+    forge: Option<Forging>,
+    _keep: Vec<Box<dyn Any>>,
+}
+
+/// The forger's answer; None: the request is not about a certificate.
+type Forging = fn(&Request, &Forger) -> Option<Vec<u8>>;
+
+/// What all protocols have to bear. `no_json`: what is said of a page, and of other JSON;
+/// `refused`: of a status.
+fn usual(no_json: [&str; 2], refused: impl Fn(u16) -> String) -> Vec<Row> {
+    let row = |how, cause: &str| Row {
+        how,
+        lie: Lie::Honest,
+        cause: cause.into(),
+        next: (8, 12),
+        ends: true,
+    };
+    let status = |status| row(Break::Status(status), &refused(status));
+    let later = |status| Row { next: (20, 20), ..row(Break::Later(status, 20), &refused(status)) };
+    vec![
+        row(Break::Down, "Connection refused (os error 111)"),
+        row(Break::Untrusted, "TLS failed: *certificate verify failed*"),
+        row(Break::WrongName, "TLS failed: *certificate verify failed*"),
+        status(400),
+        status(401),
+        status(403),
+        status(404),
+        status(500),
+        status(503),
+        later(429),
+        later(503),
+        row(Break::Redirect, &refused(302)),
+        row(Break::Page, no_json[0]),
+        row(Break::OtherJson, no_json[1]),
+        row(Break::Cut, "Peer disconnected"),
+        row(Break::Endless, "body is larger than * bytes"),
+        row(Break::Drip, "timed out"),
+        row(Break::Close, "Peer disconnected"),
+        row(Break::Mute, "timed out"),
+    ]
+}
+
+/// Those that happen before a request is heard, and so only to the first.
+fn without_connection(rows: Vec<Row>) -> Vec<Row> {
+    let early = [Break::Down, Break::Untrusted, Break::WrongName];
+    rows.into_iter().filter(|row| !early.contains(&row.how)).collect()
+}
+
+fn forged() -> Vec<Row> {
+    let row = |lie, cause: &str| Row {
+        how: Break::Forged,
+        lie,
+        cause: cause.into(),
+        next: (8, 12),
+        ends: true,
+    };
+    vec![
+        row(Lie::OtherName, "*lacks the name*"),
+        row(Lie::OtherKey, "*not for the key*"),
+        row(Lie::Expired, "*expired*"),
+        row(Lie::Unlinked, "*lacks the issuer*"),
+        // Waited for: its clock may be right, and ours wrong.
+        Row { next: (3500, 3600), ends: false, ..row(Lie::Tomorrow, "*not valid before*") },
+    ]
+}
+
+/// The causes, in the words of each protocol.
+fn acme_says(status: u16) -> String {
+    match status {
+        302 => "*".into(), // of the directory it says: too many
+        _ => format!("HTTP status {status} (*)"),
+    }
+}
+
+fn vault_says(status: u16) -> String {
+    match status {
+        401 | 403 => format!("HTTP status {status}, see \"token_file\" *"),
+        404 => "HTTP status 404, see \"url\"".into(),
+        _ => format!("HTTP status {status}"),
+    }
+}
+
+fn cfssl_says(status: u16) -> String {
+    match status {
+        404 => "HTTP status 404, see \"url\"".into(),
+        _ => format!("HTTP status {status}"),
+    }
+}
+
+#[test]
+#[ignore = "needs nginx, the module and pebble: scripts/test.sh"]
+fn acme_from_the_first_request_on() {
+    run(
+        "directory: ",
+        "",
+        acme(),
+        usual(["expected value at *", "invalid length 1, *"], acme_says),
+    );
+}
+
+#[test]
+#[ignore = "needs nginx, the module and pebble: scripts/test.sh"]
+fn acme_at_the_certificate() {
+    let rows = usual(["*", "*"], acme_says);
+    run("certificate: ", "/certZ/", acme(), without_connection(rows));
+}
+
+#[test]
+#[ignore = "needs nginx, the module and OpenBao: scripts/test.sh"]
+fn vault() {
+    let mut rows = usual(["expected value at *", "invalid type: *"], vault_says);
+    rows.extend(forged());
+    run("sign: ", "", bao(), rows);
+}
+
+#[test]
+#[ignore = "needs nginx, the module and cfssl: scripts/test.sh"]
+fn cfssl_from_the_first_request_on() {
+    let mut rows = usual([NOT_CFSSL, NOT_CFSSL], cfssl_says);
+    rows.extend(forged());
+    run("authsign: ", "", cfssl(), rows);
+}
+
+#[test]
+#[ignore = "needs nginx, the module and cfssl: scripts/test.sh"]
+fn cfssl_at_its_issuer() {
+    let rows = usual([NOT_CFSSL, NOT_CFSSL], cfssl_says);
+    run("info: ", "/info", cfssl(), without_connection(rows));
+}
+
+const NOT_CFSSL: &str = "the answer is none of cfssl's, see \"url\"";
+
+fn acme() -> Ca {
+    let pebble = Pebble::start(&Settings { always_valid: true, ..Settings::default() });
+    let port = pebble.directory_url();
+    let port = port.trim_start_matches("https://localhost:").trim_end_matches("/dir");
+    Ca {
+        behind: Behind {
+            address: SocketAddr::from(([127, 0, 0, 1], port.parse().expect("port"))),
+            tls: Some(fs::read(pebble.api_ca()).expect("PEM")),
+        },
+        path: "/dir",
+        lines: "protocol acme; accept_terms_of_service;".into(),
+        roots: pebble.root_pem(),
+        forge: None,
+        _keep: vec![Box::new(pebble)],
+    }
+}
+
+fn bao() -> Ca {
+    let bao = OpenBao::start();
+    let dir = tempfile::tempdir().expect("directory");
+    let token = dir.path().join("token");
+    fs::write(&token, OpenBao::TOKEN).expect("token");
+    Ca {
+        behind: Behind { address: bao.address().parse().expect("address"), tls: None },
+        path: "/v1/int",
+        lines: format!("protocol vault; role server; token_file {};", token.display()),
+        roots: bao.root_pem().to_vec(),
+        forge: Some(|request, forger| {
+            let wanted: Value = serde_json::from_slice(&request.body).expect("JSON");
+            let csr = X509Req::from_pem(wanted["csr"].as_str()?.as_bytes()).expect("CSR");
+            let (leaf, issuer) = (pem(&forger.leaf(&csr)), pem(forger.issuer()));
+            let data = json!({"certificate": leaf, "issuing_ca": issuer, "ca_chain": [issuer]});
+            Some(json!({ "data": data }).to_string().into_bytes())
+        }),
+        _keep: vec![Box::new(bao), Box::new(dir)],
+    }
+}
+
+fn cfssl() -> Ca {
+    let cfssl = Cfssl::start();
+    let server = cfssl.serve();
+    let address = server.url.trim_start_matches("http://").parse().expect("address");
+    let dir = tempfile::tempdir().expect("directory");
+    let key = dir.path().join("auth.key");
+    fs::write(&key, AUTH_KEY).expect("key");
+    Ca {
+        behind: Behind { address, tls: None },
+        path: "",
+        lines: format!("protocol cfssl; profile web; auth_key_file {};", key.display()),
+        roots: cfssl.root_pem(),
+        forge: Some(|request, forger| {
+            let wanted: Value = serde_json::from_slice(&request.body).expect("JSON");
+            let certificate = match wanted["request"].as_str() {
+                None => pem(forger.issuer()),
+                Some(inner) => {
+                    let inner = BASE64_STANDARD.decode(inner).expect("base64");
+                    let inner: Value = serde_json::from_slice(&inner).expect("JSON");
+                    let csr = inner["certificate_request"].as_str()?;
+                    pem(&forger.leaf(&X509Req::from_pem(csr.as_bytes()).expect("CSR")))
+                }
+            };
+            let answer = json!({"success": true, "result": {"certificate": certificate}});
+            Some(answer.to_string().into_bytes())
+        }),
+        _keep: vec![Box::new(server), Box::new(cfssl), Box::new(dir)],
+    }
+}
+
+fn pem(certificate: &openssl::x509::X509Ref) -> String {
+    String::from_utf8(certificate.to_pem().expect("PEM")).expect("PEM")
+}
+
+/// One row at work.
+struct Case {
+    row: Row,
+    /// Its CA block.
+    ca: String,
+    front: Front,
+    /// Whose certificate is revoked, and whose only lacks `www`.
+    bad: String,
+    old: String,
+}
+
+/// All rows at once; `what` is how the cause begins, `at` is where the fronts break.
+fn run(what: &str, at: &'static str, ca: Ca, rows: Vec<Row>) {
+    let (front_ca, guests) = (Identity::root("Front CA"), Identity::root("Guests' Root"));
+    let root_pem = guests.cert_pem();
+    let guests = guests.issue(&Profile::authority("Guests' CA"));
+    let responder = Responder::start(Port::reserve(), guests.clone(), Source::Own);
+    let (config, tls, status) = (Config::new(), Port::reserve(), Port::reserve());
+    fs::write(config.dir().join("front-ca.pem"), front_ca.cert_pem()).expect("write");
+    let make = |(i, row)| case(i, row, &ca, at, &front_ca);
+    let cases: Vec<Case> = rows.into_iter().enumerate().map(make).collect();
+
+    let mut serials = Vec::new();
+    for case in &cases {
+        let guest = |name: &str| {
+            let names = [name];
+            let profile = Profile { ocsp_url: Some(responder.url()), ..Profile::server(&names) };
+            let guest = guests.issue(&profile);
+            Stored::of(&config.keystore(), name).put_identity(&guest);
+            guest.serial()
+        };
+        let revoked = Status::Revoked { reason: Some(4), at: clock::now() };
+        responder.set_status(&guest(&case.bad), revoked);
+        serials.push(guest(&case.old));
+    }
+    let blocks: String = cases.iter().map(|case| block(case, &ca, &tls)).collect();
+    let body = format!(
+        "ssl_cert_autofetch_keystore {};\n{blocks}\nserver {{ listen {}; {LOCATIONS} }}",
+        config.keystore().display(),
+        status.addr()
+    );
+    let monitor = Monitor::at(&status);
+    let nginx = config.http(body).start();
+    let roots = [root_pem, ca.roots.clone()].concat();
+    let client = |name: &str| Client::new(tls.number()).sni(name).trust(&roots);
+
+    for (case, old) in cases.iter().zip(&serials) {
+        for name in [&case.bad, &case.old] {
+            check_told(&nginx, case, name, what);
+        }
+        let what = format!("{:?} {:?}", case.row.how, case.row.lie);
+        let refused = client(&case.bad).connect().expect_err(&what);
+        assert_eq!((refused.alert, refused.chain.len()), (Some(INTERNAL_ERROR), 0), "{what}");
+        assert_eq!(client(&case.old).connect().expect(&what).serial, *old, "{what}");
+        let entry = monitor.entry(&case.old);
+        assert!(entry["last_error"].is_string() && entry["next_action_at"].is_string(), "{entry}");
+    }
+
+    cases.iter().for_each(|case| case.front.mend());
+    for (case, old) in cases.iter().zip(&serials).filter(|(case, _)| case.row.ends) {
+        let what = format!("{:?} {:?}", case.row.how, case.row.lie);
+        wait_until(&format!("{what}: service"), WITHIN, || client(&case.bad).connect().is_ok());
+        let www = format!("www.{}", case.old);
+        let served = wait_for(&format!("{what}: the other name"), WITHIN, || {
+            client(&www).connect().ok().filter(|c| c.serial != *old)
+        });
+        let entry = monitor.entry(&case.old);
+        assert_eq!(entry["serial"], served.serial, "{what}: {entry:#}");
+        assert_eq!(entry["ca"], case.ca, "{what}: {entry:#}");
+    }
+    let log = nginx.error_log();
+    assert!(!log.contains(AUTH_KEY));
+    nginx.check_log();
+}
+
+fn case(i: usize, row: Row, ca: &Ca, at: &'static str, front_ca: &Identity) -> Case {
+    let (bad, old) = (format!("bad{i}.test"), format!("old{i}.test"));
+    let forgers =
+        [Forger::new(row.lie, &[&bad]), Forger::new(row.lie, &[&old, &format!("www.{old}")])];
+    let (forging, mark) = (ca.forge, old.clone());
+    let forge: Forge = Arc::new(move |request| {
+        let about_old = says(request, &mark);
+        forging.and_then(|forge| forge(request, &forgers[usize::from(about_old)]))
+    });
+    let front = Front::start(front_ca, ca.behind.clone(), row.how, at, forge);
+    Case { row, ca: format!("ca{i}"), front, bad, old }
+}
+
+/// Whether the request is about this name, in plain or in base64.
+fn says(request: &Request, name: &str) -> bool {
+    let has = |bytes: &[u8]| bytes.windows(name.len()).any(|w| w == name.as_bytes());
+    let json: Value = serde_json::from_slice(&request.body).unwrap_or_default();
+    let inner = json["request"].as_str().and_then(|inner| BASE64_STANDARD.decode(inner).ok());
+    has(&request.body) || inner.is_some_and(|inner| has(&inner))
+}
+
+fn block(case: &Case, ca: &Ca, tls: &Port) -> String {
+    let (name, bad, old, tls) = (&case.ca, &case.bad, &case.old, tls.addr());
+    let (url, path, lines) = (case.front.url(), ca.path, &ca.lines);
+    format!(
+        "ssl_cert_autofetch_ca {name} {{
+             url {url}{path}; trusted_certificate front-ca.pem; timeout 15s; budget 1000/1d; {lines}
+         }}
+         server {{ listen {tls} ssl; server_name {bad}; ssl_cert_autofetch {name}; return 200; }}
+         server {{
+             listen {tls} ssl; server_name {old} www.{old}; ssl_cert_autofetch {name}; return 200;
+         }}\n"
+    )
+}
+
+/// The first line about the entry, and the time of the next attempt in it.
+fn check_told(nginx: &Nginx, case: &Case, name: &str, what: &str) {
+    let mark = format!("ssl_cert_autofetch: \"{name}\": ISSUE failed: ");
+    let line = nginx.wait_log(&mark, WITHIN);
+    let told = line.split_once(&mark).map(|(_, told)| told).expect("the mark");
+    let (cause, seconds) = told.rsplit_once(", next attempt in ").expect("a next attempt");
+    let seconds = seconds.strip_suffix(" s").and_then(|s| s.parse::<u64>().ok());
+    let seconds = seconds.unwrap_or_else(|| panic!("{line}"));
+    let (least, most) = case.row.next;
+    assert!((least..=most).contains(&seconds), "{line}");
+    assert!(line.contains("[warn]"), "{line}");
+    let what = if case.row.cause.starts_with('*') { "" } else { what };
+    let expected = format!("\"{}\": {what}{}", case.ca, case.row.cause);
+    assert!(text::is_like(cause, &expected), "{cause}\n{expected}");
+}
+
+const WITHIN: Duration = Duration::from_secs(60);
