@@ -24,6 +24,7 @@ mod outcome;
 mod pool;
 mod ports;
 mod prove;
+mod rekey;
 mod renewal;
 mod replace;
 mod rest;
@@ -54,7 +55,7 @@ type Notes = Arc<Mutex<Vec<Event>>>;
 impl Engine {
     /// Starts nothing yet. A keystore that is not there yet is looked for again.
     pub fn new(plan: Plan, host: Arc<dyn Host>, ports: Ports) -> Engine {
-        let keystore = Keystore::at(&plan.keystore);
+        let keystore = Keystore::at(&plan.keystore).with_passwords(plan.passwords.clone());
         Engine::of(Desk::new(plan, host, ports, keystore), Notes::default())
     }
 

@@ -8,8 +8,9 @@
 //! no clock: the caller says what time it is.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::settings::EntryName;
+use crate::settings::{EntryName, Passwords, Secret};
 
 mod account;
 mod challenge;
@@ -24,8 +25,11 @@ mod evidence;
 mod ledger;
 mod lock;
 mod paths;
+mod pbes2;
 mod pending;
 mod presence;
+mod protection;
+mod rekey;
 mod renewal;
 #[cfg(test)]
 mod testing;
@@ -38,14 +42,17 @@ pub use error::KeystoreError;
 pub use ledger::Rest;
 pub use lock::Lock;
 pub use pending::{Pending, Replacing};
+pub use rekey::Holder;
 pub use version::{Committed, Loaded};
 
 use disk::Dir;
+use protection::{Fault, Protection};
 
 /// A handle of a keystore. It holds no file open: a folder that was replaced is seen.
 #[derive(Clone, Debug)]
 pub struct Keystore {
     dir: PathBuf,
+    protection: Arc<Protection>,
 }
 
 impl Keystore {
@@ -58,7 +65,15 @@ impl Keystore {
 
     /// The same for a folder that may be out of reach now and not later: each use of it tells.
     pub fn at(dir: &Path) -> Keystore {
-        Keystore { dir: dir.to_owned() }
+        Keystore {
+            dir: dir.to_owned(),
+            protection: Arc::new(Protection::new(Passwords::default())),
+        }
+    }
+
+    /// The same with private keys encrypted. The first password encrypts, all decrypt.
+    pub fn with_passwords(self, passwords: Passwords) -> Keystore {
+        Keystore { protection: Arc::new(Protection::new(passwords)), ..self }
     }
 
     pub fn dir(&self) -> &Path {
@@ -82,6 +97,24 @@ impl Keystore {
             owner if is_root && owner.uid != 0 => Ok(root.giving_to(owner)),
             _ => Ok(root),
         }
+    }
+
+    fn sealed(&self, dir: &Dir, file: &str) -> KeystoreError {
+        KeystoreError::Sealed { path: dir.at(file), tried: !self.protection.passwords().is_empty() }
+    }
+
+    /// A private key as it is used in memory, from how it lies in `file`.
+    fn unseal(&self, dir: &Dir, file: &str, pem: &Secret) -> Result<Secret, KeystoreError> {
+        self.protection.unseal(pem).map_err(|fault| match fault {
+            Fault::Sealed => self.sealed(dir, file),
+            Fault::Broken(cause) => dir.damaged(file, cause),
+        })
+    }
+
+    /// A private key as it is to lie in `file`.
+    fn seal(&self, dir: &Dir, file: &str, pem: &Secret) -> Result<Secret, KeystoreError> {
+        let unfit = |cause| dir.damaged(file, format!("not stored: {cause}"));
+        self.protection.seal(pem).map_err(unfit)
     }
 
     /// The folder of an entry, if it has one.

@@ -67,6 +67,14 @@ pub enum What {
         ca: String,
         text: String,
     },
+    /// So many private keys lay in the clear, or under an older password.
+    Rekeyed {
+        keys: usize,
+    },
+    RekeyFailed {
+        cause: String,
+        retry: Duration,
+    },
     /// The CA left the TLS feature out that was asked for.
     NoMustStaple {
         serial: Serial,
@@ -91,14 +99,16 @@ impl Event {
     pub fn level(&self) -> Level {
         match self.what {
             What::Revoked { .. } | What::Refused { .. } => Level::Error,
-            What::CheckFailed { .. } | What::IssueFailed { .. } | What::Remark { .. } => {
-                Level::Warn
-            }
+            What::CheckFailed { .. }
+            | What::IssueFailed { .. }
+            | What::RekeyFailed { .. }
+            | What::Remark { .. } => Level::Warn,
             What::Replaced { .. }
             | What::Issued { .. }
             | What::Served { .. }
             | What::RenewalSuggested { .. }
             | What::Said { .. }
+            | What::Rekeyed { .. }
             | What::NoMustStaple { .. } => Level::Notice,
             What::NoSource { .. } | What::NoIssuer { .. } => Level::Info,
         }
@@ -134,6 +144,12 @@ impl fmt::Display for Event {
             What::Served { serial } => write!(f, "served again with serial={serial}"),
             What::CheckFailed { cause, retry } => failed(f, "CHECK", cause, *retry),
             What::IssueFailed { cause, retry } => failed(f, "ISSUE", cause, *retry),
+            What::Rekeyed { keys } => {
+                write!(f, "private keys encrypted with the first line of \"password_file\": {keys}")
+            }
+            What::RekeyFailed { cause, retry } => {
+                failed(f, "encrypting private keys", cause, *retry)
+            }
             What::NoIssuer { serial } => write!(
                 f,
                 "intermediate certificate serial={serial} is not checked, its issuer is neither \

@@ -330,6 +330,34 @@ impl Secret {
     }
 }
 
+/// What the keystore's private keys are encrypted with: the first encrypts, all decrypt. None:
+/// they are not encrypted.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Passwords(Vec<Secret>);
+
+impl Passwords {
+    pub fn new(all: Vec<Secret>) -> Passwords {
+        Passwords(all)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn first(&self) -> Option<&Secret> {
+        self.0.first()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Secret> {
+        self.0.iter()
+    }
+
+    /// Whether everything that `other` decrypts is decrypted.
+    pub fn include(&self, other: &Passwords) -> bool {
+        other.iter().all(|password| self.0.contains(password))
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")

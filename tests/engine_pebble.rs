@@ -14,7 +14,7 @@ use cert_autofetch::engine::{Engine, Host, News, Plan, Update};
 use cert_autofetch::keystore::Keystore;
 use cert_autofetch::settings::{
     AcmeSettings, Budget, CaSettings, Challenge, Check, EntryName, EntrySettings, EvidenceSettings,
-    KeyType, Protocol, RenewBefore, WaySettings,
+    KeyType, Passwords, Protocol, RenewBefore, WaySettings,
 };
 use lab::{Lab, Settings, Status};
 
@@ -112,8 +112,12 @@ impl Worker {
             budget: Budget::default(),
             evidence: EvidenceSettings::default(),
         };
-        let plan =
-            Plan { keystore: keystore.into(), cas: vec![ca], entries: vec![Arc::new(entry)] };
+        let plan = Plan {
+            keystore: keystore.into(),
+            passwords: Passwords::default(),
+            cas: vec![ca],
+            entries: vec![Arc::new(entry)],
+        };
         let engine = Engine::with_network(plan, host.clone()).unwrap();
         engine.start();
         Worker { engine, host, updates: Mutex::default(), seen: AtomicUsize::default() }

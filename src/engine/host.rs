@@ -13,12 +13,14 @@ use crate::clock::Time;
 use crate::facts::Serial;
 use crate::policy::{Link, Standing};
 use crate::report::Event;
-use crate::settings::{CaSettings, EntrySettings};
+use crate::settings::{CaSettings, EntrySettings, Passwords};
 use crate::staple::Staple;
 
 /// What the engine works for: fixed for the life of a worker.
 pub struct Plan {
     pub keystore: PathBuf,
+    /// For the private keys in it.
+    pub passwords: Passwords,
     pub cas: Vec<CaSettings>,
     /// Entries are known by their index everywhere.
     pub entries: Vec<Arc<EntrySettings>>,

@@ -32,7 +32,7 @@ impl Engine {
     /// next attempt: a worker that did not start for it would take all other sites down too.
     pub fn with_network(plan: Plan, host: Arc<dyn Host>) -> Result<Engine, String> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let keystore = Keystore::at(&plan.keystore);
+        let keystore = Keystore::at(&plan.keystore).with_passwords(plan.passwords.clone());
         let notes = Notes::default();
         let programs = programs(&host, &clock, &notes);
         let mut ways: Vec<Arc<dyn Http>> = Vec::new();

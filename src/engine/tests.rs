@@ -4,6 +4,7 @@ mod beside;
 mod check;
 mod crl;
 mod crls;
+mod passwords;
 mod renewal;
 mod replace;
 mod schedule;

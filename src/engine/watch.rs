@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::board::Lane;
 use super::desk::Desk;
 use super::entry::Entry;
+use super::rekey::Rekeying;
 use super::schedule::first_delay;
 use super::subject::Subject;
 use crate::ca::ChallengeAnswer;
@@ -33,6 +34,7 @@ pub struct Watch {
     present: Option<Time>,
     /// Answers of other hosts that were made visible here.
     challenges: Vec<ChallengeAnswer>,
+    rekeying: Rekeying,
 }
 
 impl Watch {
@@ -45,6 +47,7 @@ impl Watch {
             rescanned: (desk.now(), 0),
             present: None,
             challenges: Vec::new(),
+            rekeying: Rekeying::default(),
         }
     }
 
@@ -70,6 +73,9 @@ impl Watch {
         self.rescan(desk);
         if took_over {
             self.bring_challenges(desk);
+        }
+        if leads {
+            self.rekeying.go_on(desk);
         }
         let all = 0..desk.plan.entries.len();
         all.filter_map(|index| self.look_at(desk, index, leads)).min()
@@ -141,11 +147,16 @@ impl Watch {
         let place = |name: &EntryName| desk.plan.entries.iter().position(|e| e.name == *name);
         match change {
             Change::Certificate(name, version) => {
+                self.rekeying.look_at(name); // of another program, or a host without a password
                 let Some(index) = place(name) else { return };
                 desk.entry(index).heard_of = Some((*version, desk.now()));
                 touched.insert(index);
             }
-            Change::Evidence(name) | Change::Import(name) => touched.extend(place(name)),
+            Change::Import(name) => {
+                self.rekeying.look_at(name);
+                touched.extend(place(name));
+            }
+            Change::Evidence(name) => touched.extend(place(name)),
             Change::Renew(name) => {
                 let Some(index) = place(name).filter(|_| leads) else { return };
                 let mut entry = desk.entry(index);

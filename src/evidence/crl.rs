@@ -5,7 +5,7 @@
 //! is elsewhere. What a CRL is worth is decided in `verify`, which does no I/O of its own and
 //! knows no clock.
 
-mod der;
+pub(crate) mod der;
 mod error;
 mod extensions;
 mod filter;

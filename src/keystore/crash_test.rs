@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
 
 use super::testing::{self, Pair, name};
-use super::{Keystore, Pending};
+use super::{Holder, Keystore, Pending};
 use crate::bundle::{Defect, Meta};
 use crate::ca::Order;
 use crate::clock::Time;
@@ -20,10 +20,24 @@ const MOST_ROUNDS: u32 = 1000;
 const DIR: &str = "CERT_AUTOFETCH_CRASH_TEST_DIR";
 const ENTRY: &str = "a.example";
 
-#[allow(clippy::disallowed_methods)] // it kills at a random moment, and polls another process
+/// The passwords of the child, in one order and then in the other; none: it has no passwords.
+const PASSWORDS: &str = "CERT_AUTOFETCH_CRASH_TEST_PASSWORDS";
+
 #[test]
 fn killed_at_any_instant() {
     let (temp, keystore) = testing::keystore();
+    kill_again_and_again(&temp, keystore);
+}
+
+/// Under changing passwords.
+#[test]
+fn killed_while_keys_are_encrypted() {
+    let (temp, keystore) = testing::keystore();
+    kill_again_and_again(&temp, keystore.with_passwords(testing::passwords(&["one", "two"])));
+}
+
+#[allow(clippy::disallowed_methods)] // it kills at a random moment, and polls another process
+fn kill_again_and_again(temp: &tempfile::TempDir, keystore: Keystore) {
     let progress = temp.path().join("progress");
     let reading = AtomicBool::new(true);
     let (loads, version) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -63,7 +77,9 @@ fn killed_at_any_instant() {
     assert!(testing::commit(&keystore, &lock, &testing::pair(ENTRY)) > last);
     keystore.clear_pending(&lock).unwrap();
     let entry = keystore.dir().join("certs").join(ENTRY);
-    for folder in [entry.clone(), entry.join("versions"), entry.join("pending")] {
+    let current = std::fs::canonicalize(entry.join("current")).unwrap();
+    let folders = [entry.clone(), entry.join("versions"), entry.join("pending"), current];
+    for folder in folders {
         for file in std::fs::read_dir(&folder).unwrap() {
             let file = file.unwrap().file_name();
             assert!(!file.to_string_lossy().starts_with('.'), "{file:?} was left");
@@ -75,12 +91,17 @@ fn killed_at_any_instant() {
 #[test]
 fn child() {
     let Some(dir) = std::env::var_os(DIR) else { return };
-    let keystore = Keystore::open(Path::new(&dir)).unwrap();
+    let mut keystore = Keystore::open(Path::new(&dir)).unwrap();
+    let mut others = None;
+    if std::env::var_os(PASSWORDS).is_some() {
+        others = Some(keystore.clone().with_passwords(testing::passwords(&["two", "one"])));
+        keystore = keystore.with_passwords(testing::passwords(&["one", "two"]));
+    }
     let progress = Path::new(&dir).with_file_name("progress");
     let mut progress = OpenOptions::new().append(true).open(progress).unwrap();
     let mut say = |line: String| progress.write_all(line.as_bytes()).unwrap();
     let pairs: Vec<Pair> = (0..4).map(|_| testing::pair(ENTRY)).collect();
-    let lock = keystore.try_lock(&name(ENTRY)).unwrap().unwrap();
+    let mut lock = keystore.try_lock(&name(ENTRY)).unwrap().unwrap();
     // Not for ever: the parent may be killed too.
     for (turn, pair) in pairs.iter().cycle().enumerate().take(3000) {
         let text = String::from_utf8(pair.key.bytes().to_vec()).unwrap();
@@ -110,6 +131,12 @@ fn child() {
         say(format!("issued {id}\n"));
         let meta = Meta { ca: Some(id.clone()), ..Meta::default() };
         keystore.commit(&lock, &pair.chain, &pair.key, &meta).unwrap();
+        if let Some(others) = &mut others {
+            drop(lock);
+            assert!(others.rekey(&Holder::Entry(name(ENTRY))).unwrap().unwrap() > 0);
+            lock = keystore.try_lock(&name(ENTRY)).unwrap().unwrap();
+            std::mem::swap(&mut keystore, others);
+        }
         // Every second time the next order has to push this one out.
         if turn % 2 == 0 {
             say(format!("begin {id}\n"));
@@ -140,7 +167,9 @@ impl Drop for Reading<'_> {
 fn start(keystore: &Keystore) -> Child {
     let test = concat!(module_path!(), "::child");
     let test = test.split_once("::").unwrap().1; // libtest leaves out the crate
+    let passwords = !keystore.protection.passwords().is_empty();
     Command::new(std::env::current_exe().unwrap())
+        .envs(passwords.then_some((PASSWORDS, "")))
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(DIR, keystore.dir())
         .stdout(std::process::Stdio::null())

@@ -18,6 +18,13 @@ pub enum KeystoreError {
     /// Another process held the lock for longer than we wait.
     #[error("\"{}\" is locked by another process", path.display())]
     Busy { path: PathBuf },
+    /// The passwords are wrong, which says nothing about the key: never a reason to replace it.
+    #[error(
+        "\"{}\" is encrypted, and {}", path.display(),
+        if *.tried { "no line of the \"password_file\" in \"ssl_cert_autofetch_keystore\" decrypts it" }
+        else { "\"ssl_cert_autofetch_keystore\" has no \"password_file\"" }
+    )]
+    Sealed { path: PathBuf, tried: bool },
     /// Not stored, because it could never be served.
     #[error("\"{name}\": certificate not stored: {cause}")]
     Unfit { name: String, cause: String },

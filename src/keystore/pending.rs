@@ -7,7 +7,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::disk::Dir;
+use super::version::KEY_LIMIT;
 use super::{Keystore, KeystoreError, Lock, paths};
+use crate::bundle::private_key;
 use crate::ca::Order;
 use crate::clock::Time;
 use crate::facts::Serial;
@@ -43,7 +45,9 @@ impl Keystore {
     /// else it may change while it is read.
     pub fn pending(&self, name: &EntryName) -> Result<Option<Pending>, KeystoreError> {
         match self.entry(name)? {
-            Some(entry) => entry.enter(paths::PENDING)?.map_or(Ok(None), |dir| read(&dir)),
+            Some(entry) => {
+                entry.enter(paths::PENDING)?.map_or(Ok(None), |dir| self.read_pending(&dir))
+            }
             None => Ok(None),
         }
     }
@@ -69,9 +73,10 @@ impl Keystore {
             return Err(dir.damaged(name, format!("not stored: {size} bytes are too many")));
         }
 
-        if !has_key(&dir, &pending.key_pem)? {
+        if !self.has_key(&dir, &pending.key_pem)? {
+            let key = self.seal(&dir, paths::KEY, &pending.key_pem)?;
             clear(&dir)?;
-            dir.replace(paths::KEY, pending.key_pem.bytes())?;
+            dir.replace(paths::KEY, key.bytes())?;
         }
         match &pending.chain {
             Some(chain) => dir.replace(paths::CHAIN, chain)?,
@@ -87,6 +92,27 @@ impl Keystore {
             None => Ok(()),
         }
     }
+
+    fn read_pending(&self, dir: &Dir) -> Result<Option<Pending>, KeystoreError> {
+        let Some(json) = dir.read(paths::ORDER, ORDER_LIMIT)? else { return Ok(None) };
+        let Notes { order, created_at, replaces, counted } =
+            serde_json::from_slice(&json).map_err(|e| dir.damaged(paths::ORDER, e.to_string()))?;
+        let Some(key_pem) = dir.read_secret(paths::KEY, KEY_LIMIT)? else {
+            return Err(dir.damaged(paths::KEY, "missing".into()));
+        };
+        let key_pem = self.unseal(dir, paths::KEY, &key_pem)?;
+        let chain = dir.read(paths::CHAIN, CHAIN_LIMIT)?;
+        Ok(Some(Pending { key_pem, order, chain, created_at, replaces, counted }))
+    }
+
+    fn has_key(&self, dir: &Dir, key: &Secret) -> Result<bool, KeystoreError> {
+        let stored = dir.read_secret(paths::KEY, KEY_LIMIT);
+        match stored.and_then(|key| key.map(|key| self.unseal(dir, paths::KEY, &key)).transpose()) {
+            Ok(stored) => Ok(stored.is_some_and(|stored| is_same(&stored, key))),
+            Err(KeystoreError::Damaged { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// `order.json`.
@@ -100,23 +126,10 @@ struct Notes {
     counted: bool,
 }
 
-fn read(dir: &Dir) -> Result<Option<Pending>, KeystoreError> {
-    let Some(json) = dir.read(paths::ORDER, ORDER_LIMIT)? else { return Ok(None) };
-    let Notes { order, created_at, replaces, counted } =
-        serde_json::from_slice(&json).map_err(|e| dir.damaged(paths::ORDER, e.to_string()))?;
-    let Some(key_pem) = dir.read_secret(paths::KEY, KEY_LIMIT)? else {
-        return Err(dir.damaged(paths::KEY, "missing".into()));
-    };
-    let chain = dir.read(paths::CHAIN, CHAIN_LIMIT)?;
-    Ok(Some(Pending { key_pem, order, chain, created_at, replaces, counted }))
-}
-
-fn has_key(dir: &Dir, key: &Secret) -> Result<bool, KeystoreError> {
-    match dir.read_secret(paths::KEY, KEY_LIMIT) {
-        Ok(stored) => Ok(stored.as_ref() == Some(key)),
-        Err(KeystoreError::Damaged { .. }) => Ok(false),
-        Err(error) => Err(error),
-    }
+/// An encrypted key comes back in PKCS#8, whatever it was.
+fn is_same(a: &Secret, b: &Secret) -> bool {
+    let read = |pem: &Secret| private_key(pem.bytes()).ok();
+    a == b || read(a).zip(read(b)).is_some_and(|(a, b)| a.public_eq(&b))
 }
 
 fn clear(dir: &Dir) -> Result<(), KeystoreError> {
@@ -129,7 +142,6 @@ fn clear(dir: &Dir) -> Result<(), KeystoreError> {
 }
 
 const ORDER_LIMIT: usize = 256 << 10;
-const KEY_LIMIT: usize = 64 << 10;
 const CHAIN_LIMIT: usize = 256 << 10;
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use openssl::x509::{X509Builder, X509NameBuilder};
 
 use super::{Keystore, Lock};
 use crate::bundle::Meta;
-use crate::settings::{EntryName, Secret};
+use crate::settings::{EntryName, Passwords, Secret};
 
 pub fn keystore() -> (tempfile::TempDir, Keystore) {
     let dir = tempfile::tempdir().unwrap();
@@ -21,6 +21,10 @@ pub fn keystore() -> (tempfile::TempDir, Keystore) {
 
 pub fn name(name: &str) -> EntryName {
     EntryName::new(name).unwrap()
+}
+
+pub fn passwords(words: &[&str]) -> Passwords {
+    Passwords::new(words.iter().map(|word| Secret::new((*word).into())).collect())
 }
 
 /// A self-signed certificate with its key.

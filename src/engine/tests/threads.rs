@@ -11,6 +11,7 @@ fn engine(world: &World) -> (Engine, Arc<FakeHost>) {
     let worker = world.worker();
     let plan = Plan {
         keystore: world.dir(),
+        passwords: world.passwords.clone(),
         cas: world.ca_settings.clone(),
         entries: vec![Arc::new(world.settings.clone())],
     };

@@ -31,7 +31,7 @@ use crate::keystore::Keystore;
 use crate::report::What;
 use crate::settings::{
     AcmeSettings, Budget, CaSettings, Challenge, Check, EntryName, EntrySettings, EvidenceSettings,
-    KeyType, Protocol, RenewBefore, Secret,
+    KeyType, Passwords, Protocol, RenewBefore, Secret,
 };
 
 pub use ca::{Do, FakeCa};
@@ -49,6 +49,8 @@ pub struct World {
     pub settings: EntrySettings,
     /// Further entries, after the first.
     pub more: Vec<EntrySettings>,
+    /// Of the workers.
+    pub passwords: Passwords,
 }
 
 pub fn s(secs: u64) -> Duration {
@@ -81,6 +83,7 @@ impl World {
                 must_staple: false,
             },
             more: Vec::new(),
+            passwords: Passwords::default(),
             dir,
             clock,
             cas,
@@ -119,6 +122,10 @@ impl World {
         Keystore::open(&self.dir.path().join("keystore")).unwrap()
     }
 
+    fn keystore_of_workers(&self) -> Keystore {
+        self.keystore().with_passwords(self.passwords.clone())
+    }
+
     pub fn dir(&self) -> std::path::PathBuf {
         self.dir.path().join("keystore")
     }
@@ -149,11 +156,12 @@ impl World {
         });
         let plan = Plan {
             keystore: self.dir(),
+            passwords: self.passwords.clone(),
             cas: self.ca_settings.clone(),
             entries: entries.into_iter().map(Arc::new).collect(),
         };
         let ports = self.ports();
-        let desk = Desk::new(plan, host.clone(), ports, self.keystore());
+        let desk = Desk::new(plan, host.clone(), ports, self.keystore_of_workers());
         Worker { watch: Watch::new(&desk), desk, host }
     }
 

@@ -1,0 +1,93 @@
+//! Private keys under passwords: put there at the start, and never a reason to issue when the
+//! passwords are wrong.
+
+use super::world::*;
+use crate::policy::Decision;
+use crate::report::What;
+use crate::settings::{Passwords, Secret};
+
+fn passwords(words: &[&str]) -> Passwords {
+    Passwords::new(words.iter().map(|word| Secret::new((*word).into())).collect())
+}
+
+fn key_pem(world: &World) -> String {
+    let key = world.dir().join("certs/shop.example/current/privkey.pem");
+    std::fs::read_to_string(key).unwrap()
+}
+
+/// A world whose certificate lies under "right".
+fn sealed() -> World {
+    let mut world = World::new();
+    world.store(0x11);
+    world.passwords = passwords(&["right"]);
+    let mut worker = world.worker();
+    world.pass(&mut [&mut worker], s(2));
+    assert!(key_pem(&world).starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"));
+    world.zone = Default::default(); // the next one leads
+    world
+}
+
+#[test]
+fn keys_are_encrypted_at_the_start_and_when_they_come() {
+    let mut world = World::new();
+    world.store(0x11);
+    assert!(key_pem(&world).starts_with("-----BEGIN PRIVATE KEY-----\n"));
+    for (words, told) in [(&["one"] as &[&str], 1), (&["one"], 0), (&["two", "one"], 1)] {
+        world.passwords = passwords(words);
+        let mut worker = world.worker();
+        world.pass(&mut [&mut worker], s(2));
+        let events = worker.told().events;
+        let rekeyed = events.iter().filter(|e| matches!(e, What::Rekeyed { .. }));
+        assert_eq!(rekeyed.count(), told, "{words:?}");
+        assert_eq!(worker.decide(None), Decision::Serve);
+        assert!(key_pem(&world).starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"));
+        if told == 0 {
+            // Another program, which knows no password.
+            world.store(0x12);
+            world.pass(&mut [&mut worker], s(2));
+            assert!(key_pem(&world).starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"));
+            assert_eq!(worker.desk.entry(0).serial(), Some(hex(0x12)));
+        }
+        world.zone = Default::default(); // the next one leads
+    }
+    assert_eq!(world.cas[0].issued(), 0);
+}
+
+#[test]
+fn a_start_with_the_wrong_password_issues_nothing() {
+    for words in [&["wrong"] as &[&str], &[]] {
+        let mut world = sealed();
+        world.passwords = passwords(words);
+        let mut worker = world.worker();
+        world.pass(&mut [&mut worker], s(7200));
+        assert!(matches!(worker.decide(None), Decision::Refuse(_)), "{words:?}");
+        let lines = worker.told().lines();
+        assert!(lines[0].contains("privkey.pem\" is encrypted"), "{lines:#?}");
+        let all = lines.iter().all(|line| line.contains("\"password_file\""));
+        assert!(all && lines.len() < 20, "{lines:#?}");
+        assert_eq!(world.cas[0].orders(), 0);
+
+        world.zone = Default::default();
+        world.passwords = passwords(&["right"]);
+        let mut worker = world.worker();
+        world.pass(&mut [&mut worker], s(2));
+        assert_eq!(worker.decide(None), Decision::Serve);
+        assert_eq!(world.cas[0].orders(), 0);
+    }
+}
+
+/// Another host put the key under a password that we do not have.
+#[test]
+fn what_is_loaded_is_served_on() {
+    let mut world = sealed();
+    let mut worker = world.worker();
+    world.pass(&mut [&mut worker], s(2));
+    let other_host = Default::default();
+    world.passwords = passwords(&["theirs", "right"]);
+    let mut other = world.worker_of(&other_host);
+    world.pass(&mut [&mut other], s(2));
+    world.pass(&mut [&mut worker], s(7200));
+    assert_eq!(worker.decide(None), Decision::Serve);
+    assert_eq!(world.cas[0].orders(), 0);
+    assert!(worker.desk.reload(&mut worker.desk.entry(0)).is_err());
+}

@@ -1,0 +1,172 @@
+//! How private keys lie on the disk: encrypted with the first password, if there is one, and
+//! readable with all of them.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use openssl::error::ErrorStack;
+use openssl::pkey::{PKey, Private};
+use openssl::sha::sha256;
+
+use super::pbes2::{self, Tried};
+use crate::bundle::private_key;
+use crate::settings::{EntryName, Passwords, Secret};
+
+/// Shared by all handles of a keystore in one process.
+pub struct Protection {
+    passwords: Passwords,
+    /// What came of the key file that was last read of each entry: it is read again whenever
+    /// something about the entry changes, and to open it costs milliseconds.
+    known: Mutex<HashMap<EntryName, ([u8; 32], Opened)>>,
+}
+
+pub type Opened = Result<Key, Fault>;
+
+#[derive(Clone)]
+pub struct Key {
+    pub key: PKey<Private>,
+    pub by: By,
+}
+
+/// What a key lies under.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum By {
+    Nothing,
+    /// The password with this number.
+    Password(usize),
+}
+
+/// Why a key can't be used.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Fault {
+    /// No password opens it: that says something about the passwords and nothing about the key.
+    Sealed,
+    /// The cause in words.
+    Broken(String),
+}
+
+impl Protection {
+    pub fn new(passwords: Passwords) -> Protection {
+        Protection { passwords, known: Mutex::default() }
+    }
+
+    pub fn passwords(&self) -> &Passwords {
+        &self.passwords
+    }
+
+    /// What new keys are to lie under.
+    pub fn wanted(&self) -> By {
+        if self.passwords.is_empty() { By::Nothing } else { By::Password(0) }
+    }
+
+    /// A key as it is to lie on the disk.
+    pub fn seal(&self, key_pem: &Secret) -> Result<Secret, String> {
+        let Some(password) = self.passwords.first() else { return Ok(key_pem.clone()) };
+        let key = private_key(key_pem.bytes()).map_err(|e| e.to_string())?;
+        pbes2::seal(&key, password).map_err(|e| e.to_string())
+    }
+
+    /// Reads a key as it lies on the disk.
+    pub fn open(&self, pem: &Secret) -> Opened {
+        let sealed = match pbes2::read(pem.bytes()) {
+            Some(sealed) => sealed.map_err(|cause| Fault::Broken(cause.into()))?,
+            None => {
+                let key = private_key(pem.bytes()).map_err(|e| Fault::Broken(e.to_string()))?;
+                return Ok(Key { key, by: By::Nothing });
+            }
+        };
+        for (number, password) in self.passwords.iter().enumerate() {
+            match sealed.open(password).map_err(|e| Fault::Broken(e.to_string()))? {
+                Tried::Opened(key) => return Ok(Key { key, by: By::Password(number) }),
+                Tried::WrongPassword => {}
+                Tried::Damaged => return Err(Fault::Broken("what is encrypted is damaged".into())),
+            }
+        }
+        Err(Fault::Sealed)
+    }
+
+    /// As [`Protection::open`], for the key of an entry: the same file costs nothing again.
+    pub fn open_known(&self, name: &EntryName, pem: &Secret) -> Opened {
+        let digest = sha256(pem.bytes());
+        // Not under the mutex: other entries are read meanwhile.
+        let opened = self.known(name, &digest).unwrap_or_else(|| self.open(pem));
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(name.clone(), (digest, opened.clone()));
+        opened
+    }
+
+    /// The same with nothing kept in memory.
+    pub fn known_or_open(&self, name: &EntryName, pem: &Secret) -> Opened {
+        self.known(name, &sha256(pem.bytes())).unwrap_or_else(|| self.open(pem))
+    }
+
+    fn known(&self, name: &EntryName, digest: &[u8; 32]) -> Option<Opened> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(name).filter(|(of, _)| of == digest).map(|(_, opened)| opened.clone())
+    }
+
+    /// A key in PEM as it is used in memory, from how it lies on the disk.
+    pub fn unseal(&self, pem: &Secret) -> Result<Secret, Fault> {
+        if pbes2::read(pem.bytes()).is_none() {
+            return Ok(pem.clone());
+        }
+        let broken = |e: ErrorStack| Fault::Broken(e.to_string());
+        let plain = self.open(pem)?.key.private_key_to_pem_pkcs8().map_err(broken)?;
+        Ok(Secret::new(plain))
+    }
+}
+
+impl std::fmt::Debug for Protection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Protection(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keystore::testing::{name, pair, passwords};
+
+    #[test]
+    fn the_first_encrypts_all_decrypt() {
+        let key = pair("a.example").key;
+        let with = |words: &[&str]| Protection::new(passwords(words));
+        let by_one = with(&["one"]).seal(&key).unwrap();
+        let by_two = with(&["two", "one"]).seal(&key).unwrap();
+        for (words, pem, expected) in [
+            (&[] as &[&str], &key, Ok(By::Nothing)),
+            (&["one"], &key, Ok(By::Nothing)),
+            (&["one"], &by_one, Ok(By::Password(0))),
+            (&["two", "one"], &by_one, Ok(By::Password(1))),
+            (&["two", "one"], &by_two, Ok(By::Password(0))),
+            (&["one"], &by_two, Err(Fault::Sealed)),
+            (&[], &by_one, Err(Fault::Sealed)),
+        ] {
+            let protection = with(words);
+            let by = |opened: Opened| opened.map(|key| key.by);
+            assert_eq!(by(protection.open(pem)), expected, "{words:?}");
+            for _ in 0..2 {
+                let known = protection.open_known(&name("a.example"), pem);
+                assert_eq!(by(known), expected, "{words:?}");
+            }
+            let plain = expected.is_ok().then(|| key.clone()).ok_or(Fault::Sealed);
+            assert_eq!(protection.unseal(pem), plain, "{words:?}");
+        }
+        assert_eq!(with(&[]).seal(&key).unwrap(), key);
+    }
+
+    #[test]
+    fn what_is_known_is_of_that_file() {
+        let protection = Protection::new(passwords(&["one"]));
+        let name = name("a.example");
+        for _ in 0..2 {
+            let key = pair("a.example").key;
+            let sealed = protection.seal(&key).unwrap();
+            let opened = protection.open_known(&name, &sealed).unwrap_or_else(|e| panic!("{e:?}"));
+            assert!(opened.key.public_eq(&private_key(key.bytes()).unwrap()));
+        }
+        let junk = Secret::new(b"junk".to_vec());
+        assert!(matches!(protection.open_known(&name, &junk), Err(Fault::Broken(_))));
+        assert!(matches!(protection.seal(&junk), Err(_)));
+    }
+}
