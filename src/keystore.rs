@@ -31,6 +31,7 @@ mod presence;
 mod protection;
 mod rekey;
 mod renewal;
+mod sharing;
 #[cfg(test)]
 mod testing;
 mod version;
@@ -125,7 +126,11 @@ impl Keystore {
 
     /// The folder of an entry, made where it is missing.
     fn make_entry(&self, name: &EntryName) -> Result<Dir, KeystoreError> {
-        self.root()?.make(paths::CERTS)?.make(paths::entry(name))
+        let certs = self.root()?.make(paths::CERTS)?;
+        if let Some(entry) = certs.enter(paths::entry(name))? {
+            return Ok(entry);
+        }
+        sharing::make(&certs, paths::entry(name), self.staging()?.as_ref(), name)
     }
 }
 

@@ -29,10 +29,13 @@ fn killed_at_any_instant() {
     kill_again_and_again(&temp, keystore);
 }
 
-/// Under changing passwords.
+/// Under changing passwords, and where it can be with a group.
 #[test]
 fn killed_while_keys_are_encrypted() {
     let (temp, keystore) = testing::keystore();
+    if rustix::process::geteuid().is_root() {
+        keystore.share(Some(54_321), 0).unwrap();
+    }
     kill_again_and_again(&temp, keystore.with_passwords(testing::passwords(&["one", "two"])));
 }
 

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::{Errno, retry_on_intr};
 use zeroize::Zeroizing;
 
@@ -27,6 +27,8 @@ pub struct Dir {
     path: PathBuf,
     /// Whom new files and folders are given to.
     owner: Option<Owner>,
+    /// New files are for the group too.
+    shared: bool,
 }
 
 impl Dir {
@@ -35,7 +37,7 @@ impl Dir {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = retry_on_intr(|| fs::open(path, flags, Mode::empty()));
         let fd = fd.map_err(|cause| system("open", path, cause))?;
-        Ok(Dir { fd, path: path.to_owned(), owner: None })
+        Ok(Dir { fd, path: path.to_owned(), owner: None, shared: false })
     }
 
     /// What is made in it from now on belongs to them.
@@ -43,10 +45,16 @@ impl Dir {
         Dir { owner: Some(owner), ..self }
     }
 
+    /// What is made in it and below from now on is readable by its group.
+    pub fn shared(self) -> Dir {
+        Dir { shared: true, ..self }
+    }
+
     /// Opens a folder in this one, if it is there.
     pub fn enter(&self, name: &str) -> Result<Option<Dir>, KeystoreError> {
         let fd = self.open_at(name, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        Ok(fd.map(|fd| Dir { fd, path: self.at(name), owner: self.owner }))
+        let (owner, shared) = (self.owner, self.shared);
+        Ok(fd.map(|fd| Dir { fd, path: self.at(name), owner, shared }))
     }
 
     /// Opens a folder in this one, made where it is missing.
@@ -112,6 +120,10 @@ impl Dir {
         if flags.contains(OFlags::CREATE | OFlags::EXCL) {
             if let Some(owner) = self.owner {
                 give(&fd, owner).map_err(|cause| self.failed("fchown", name, cause))?;
+            }
+            if self.shared {
+                let done = fs::fchmod(&fd, FILE_MODE | Mode::RGRP);
+                done.map_err(|cause| self.failed("fchmod", name, cause))?;
             }
         }
         Ok(Some(File::from(fd)))
@@ -188,6 +200,33 @@ impl Dir {
     pub fn rename(&self, from: &str, to: &str) -> Result<(), KeystoreError> {
         fs::renameat(&self.fd, from, &self.fd, to)
             .map_err(|cause| self.failed("rename", from, cause))
+    }
+
+    /// Moves a file or folder of another one here; nothing but a file may be in its way.
+    pub fn take(&self, from: &Dir, name: &str, to: &str) -> Result<(), KeystoreError> {
+        fs::renameat(&from.fd, name, &self.fd, to)
+            .map_err(|cause| from.failed("rename", name, cause))
+    }
+
+    /// As [`Dir::take`] for a folder; false: there is one already.
+    pub fn take_new(&self, from: &Dir, name: &str, to: &str) -> Result<bool, KeystoreError> {
+        let flags = RenameFlags::NOREPLACE;
+        match fs::renameat_with(&from.fd, name, &self.fd, to, flags) {
+            Ok(()) => Ok(true),
+            // NOENT: somebody else has moved it.
+            Err(Errno::EXIST | Errno::NOTEMPTY | Errno::NOENT) => Ok(false),
+            // Not on this file system: then an empty one may be replaced, and who has just opened
+            // that comes again.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                self.take(from, name, to).map(|()| true)
+            }
+            Err(cause) => Err(from.failed("rename", name, cause)),
+        }
+    }
+
+    /// The folder's own file, for what concerns the folder itself.
+    pub fn fd(&self) -> &OwnedFd {
+        &self.fd
     }
 
     /// Removes a file; one that is not there is fine.

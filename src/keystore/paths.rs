@@ -16,6 +16,8 @@ pub const CERTS: &str = "certs";
 pub const ACCOUNTS: &str = "accounts";
 pub const CHALLENGES: &str = "challenges";
 pub const CRLS: &str = "crls";
+/// Here is made what a group may read, if one may: see [`super::sharing`].
+pub const STAGING: &str = "staging";
 pub const CHANGES: &str = "changes";
 /// What `changes` was before its rotation.
 pub const CHANGES_OLD: &str = "changes.old";
@@ -113,6 +115,12 @@ pub fn is_presence(file: &str) -> bool {
 }
 
 const PRESENCE: &str = "host-";
+
+/// The name in `staging` of what is made for an entry: both together may be too long. The entry's
+/// lock guards all but its own folder.
+pub fn staged(entry: &EntryName, what: &str) -> String {
+    hashed(&format!("{entry}/{what}"))
+}
 
 /// What the names of the files about one CRL begin with. The URL comes from the network.
 pub fn crl(url: &str) -> String {

@@ -8,7 +8,7 @@
 use super::disk::Dir;
 use super::protection::{By, Opened};
 use super::version::{KEY_LIMIT, current};
-use super::{Keystore, KeystoreError, Lock, paths};
+use super::{Keystore, KeystoreError, Lock, paths, sharing};
 use crate::settings::{EntryName, Secret};
 
 /// Who may have private keys.
@@ -70,9 +70,11 @@ impl Keystore {
 
     fn rekey_entry(&self, lock: &Lock) -> Result<usize, KeystoreError> {
         let Some(entry) = self.entry(lock.name())? else { return Ok(0) };
+        let staging = self.staging()?;
         let mut changed = 0;
         if let Some(pending) = entry.enter(paths::PENDING)? {
-            changed += usize::from(self.rekey_in(&pending)?);
+            changed +=
+                usize::from(self.rekey_in(&pending, &|key| pending.replace(paths::KEY, key))?);
         }
         let Some(versions) = entry.enter(paths::VERSIONS)? else { return Ok(changed) };
         let current = current(&entry).unwrap_or(None);
@@ -81,13 +83,21 @@ impl Keystore {
         numbers.sort_unstable_by_key(|n| (Some(*n) == current, *n));
         for number in numbers {
             if let Some(version) = versions.enter(&paths::version(number))? {
-                changed += usize::from(self.rekey_in(&version)?);
+                let put = |key: &[u8]| match &staging {
+                    Some(staging) => sharing::replace(&version, paths::KEY, key, staging, lock),
+                    None => version.replace(paths::KEY, key),
+                };
+                changed += usize::from(self.rekey_in(&version, &put)?);
             }
         }
         Ok(changed)
     }
 
-    fn rekey_in(&self, folder: &Dir) -> Result<bool, KeystoreError> {
+    fn rekey_in(
+        &self,
+        folder: &Dir,
+        put: &dyn Fn(&[u8]) -> Result<(), KeystoreError>,
+    ) -> Result<bool, KeystoreError> {
         let Some(pem) = key_in(Some(folder))? else { return Ok(false) };
         let opened = self.protection.open(&pem);
         if !self.is_other(&opened) {
@@ -95,7 +105,7 @@ impl Keystore {
         }
         let plain = self.unseal(folder, paths::KEY, &pem)?;
         let sealed = self.seal(folder, paths::KEY, &plain)?;
-        folder.replace(paths::KEY, sealed.bytes())?;
+        put(sealed.bytes())?;
         Ok(true)
     }
 

@@ -5,7 +5,7 @@ use openssl::x509::X509;
 
 use super::disk::Dir;
 use super::protection::Fault;
-use super::{Change, Keystore, KeystoreError, Lock, paths};
+use super::{Change, Keystore, KeystoreError, Lock, paths, sharing};
 use crate::bundle::{Bundle, Defect, Meta, is_encrypted, private_key};
 use crate::facts::CertFacts;
 use crate::settings::{EntryName, Secret};
@@ -65,7 +65,8 @@ impl Keystore {
         let key_pem = &self.protection.seal(key_pem).map_err(|cause| unfit_cause(name, cause))?;
         let meta_json = serde_json::to_vec(meta).map_err(|e| unfit_cause(name, e.to_string()))?;
         let entry = self.make_entry(name)?;
-        let versions = entry.make(paths::VERSIONS)?;
+        let staging = self.staging()?;
+        let versions = sharing::make(&entry, paths::VERSIONS, staging.as_ref(), name)?;
 
         clean(&versions)?;
         let highest = versions.names()?.iter().filter_map(|n| paths::version_number(n)).max();
@@ -74,12 +75,21 @@ impl Keystore {
             .checked_add(1)
             .ok_or_else(|| entry.damaged(paths::VERSIONS, "no number is left".into()))?;
 
-        let new = versions.make(paths::NEW_VERSION)?;
+        let nursery = staging.as_ref().unwrap_or(&versions);
+        let unborn = match &staging {
+            Some(_) => paths::staged(name, paths::NEW_VERSION),
+            None => paths::NEW_VERSION.into(),
+        };
+        nursery.remove_folder(&unborn)?;
+        let new = nursery.make(&unborn)?;
         new.create(paths::KEY, key_pem.bytes(), true)?;
         new.create(paths::CHAIN, chain_pem, true)?;
         new.create(paths::META, &meta_json, true)?;
+        if staging.is_some() {
+            sharing::open_to_group(&new)?;
+        }
         new.sync()?;
-        versions.rename(paths::NEW_VERSION, &paths::version(version))?;
+        versions.take(nursery, &unborn, &paths::version(version))?;
         versions.sync()?;
         entry.replace_link(paths::CURRENT, &paths::current_target(version))?;
 
