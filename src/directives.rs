@@ -81,11 +81,13 @@ pub static DIRECTIVES: &[Directive] = &[
         name: "ssl_cert_autofetch_keystore",
         contexts: HTTP,
         min: 1,
-        // One is accepted; later releases take more, and so they are refused by name.
-        max: usize::MAX,
-        syntax: "DIR",
+        max: 3,
+        syntax: "DIR [password_file=FILE] [group=GROUP]",
         default: DEFAULT_KEYSTORE,
-        meaning: "shared keystore, made with its parents and owned by the workers' user",
+        meaning: "shared keystore, made with its parents and owned by the workers' user; with a \
+                  password file private keys are stored encrypted (PKCS#8, PBES2; the first line \
+                  encrypts, all lines decrypt); with a group certificates and keys are readable \
+                  by it (0750/0640)",
         block: false,
     },
     Directive {

@@ -10,6 +10,7 @@ mod challenge;
 mod commands;
 mod conf;
 mod gate;
+mod group;
 mod hello;
 mod hold;
 mod host;

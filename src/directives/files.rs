@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::values::shown;
 use crate::bundle::{KeyError, private_key};
 use crate::evidence::ocsp::RequestSigner;
-use crate::settings::{Secret, Signer};
+use crate::settings::{Passwords, Secret, Signer};
 
 /// Reads a file; the error is its cause in words.
 pub(super) type Read<'a> = &'a dyn Fn(&str) -> Result<Vec<u8>, String>;
@@ -107,6 +107,28 @@ pub(super) fn account_key(path: &str, directive: &str, read: Read) -> Result<Sec
     checked.map_err(|cause| unusable(path, directive, &cause, accepted))
 }
 
+/// Passwords, one a line.
+pub(super) fn passwords(path: &str, directive: &str, read: Read) -> Result<Passwords, String> {
+    // Each may be tried on a key, which takes its time.
+    const MOST: usize = 16;
+    const LONGEST: usize = 1024;
+    let checked = read(path).map(Secret::new).and_then(|file| {
+        let line = |line: &[u8]| Secret::new(without_cr(line).to_vec());
+        let lines = file.bytes().split(|b| *b == b'\n').map(line);
+        let lines: Vec<Secret> = lines.filter(|line| !line.bytes().is_empty()).collect();
+        match lines.len() {
+            0 => Err("no password found".into()),
+            1..=MOST if lines.iter().all(|line| line.bytes().len() <= LONGEST) => {
+                Ok(Passwords::new(lines))
+            }
+            1..=MOST => Err("a line is too long".into()),
+            lines => Err(format!("{lines} passwords found")),
+        }
+    });
+    let accepted = "a file with 1 to 16 passwords, one a line, of 1024 bytes at most";
+    checked.map_err(|cause| unusable(path, directive, &cause, accepted))
+}
+
 /// Hexadecimal digits, as in cfssl's own configuration.
 pub(super) fn auth_key(path: &str, directive: &str, read: Read) -> Result<Secret, String> {
     let bytes = |text: &[u8]| {
@@ -123,6 +145,13 @@ pub(super) fn auth_key(path: &str, directive: &str, read: Read) -> Result<Secret
     });
     let accepted = "a file with the profile's key, 32 or more hexadecimal digits and nothing else";
     checked.map_err(|cause| unusable(path, directive, &cause, accepted))
+}
+
+fn without_cr(mut line: &[u8]) -> &[u8] {
+    while let Some(rest) = line.strip_suffix(b"\r") {
+        line = rest;
+    }
+    line
 }
 
 /// The HMAC key of an external account binding. CAs hand it out in base64url; what mail and

@@ -17,7 +17,7 @@ use super::overruled::{self, Overruled};
 use super::placeholder::Placeholder;
 use super::worker::Worker;
 use super::{
-    NGX_CONF_ERROR, NGX_CONF_OK, NGX_ERROR, NGX_OK, challenge, guard, listens, status, zone,
+    NGX_CONF_ERROR, NGX_CONF_OK, NGX_ERROR, NGX_OK, challenge, group, guard, listens, status, zone,
 };
 use crate::directives::{self, RawBlock, RawCa, RawMain};
 use crate::settings::EntrySettings;
@@ -134,6 +134,7 @@ fn set_directive(cf: *mut ngx_conf_t) -> Result<(), String> {
         "ssl_cert_autofetch_keystore" => {
             main.raw.set(name, args)?;
             main.raw.resolve_keystore(full_name(cf, args[0], 0)?.into());
+            main.raw.resolve_access(&|path| read_file(cf, path), &group::number)?;
         }
         "ssl_cert_autofetch_max_held" => return main.raw.set(name, args),
         _ => return server.raw.set(name, args),
@@ -195,7 +196,9 @@ fn read_file(cf: *mut ngx_conf_t, path: &str) -> Result<Vec<u8>, String> {
     let full = full_name(cf, path, 1)?;
     let failed = |call: &str, e: std::io::Error| format!("{call} \"{full}\" failed ({e})");
     let file = std::fs::File::open(Path::new(&full)).map_err(|e| failed("open()", e))?;
-    let mut bytes = Vec::new();
+    // Room for one byte more, so that the buffer never grows: that would leave copies of secrets.
+    let size = file.metadata().map_err(|e| failed("fstat()", e))?.len().min(LIMIT);
+    let mut bytes = Vec::with_capacity(size as usize + 1);
     std::io::Read::read_to_end(&mut std::io::Read::take(file, LIMIT + 1), &mut bytes)
         .map_err(|e| failed("read()", e))?;
     if bytes.len() as u64 > LIMIT {

@@ -19,7 +19,7 @@ use super::worker::Worker;
 use super::zone::Zone;
 use super::{NGX_ERROR, NGX_OK, guard, log};
 use crate::engine::{Engine, Plan};
-use crate::keystore::Keystore;
+use crate::keystore::{Keystore, KeystoreError};
 
 mod events {
     include!(concat!(env!("OUT_DIR"), "/event_flags.rs"));
@@ -43,9 +43,36 @@ pub fn prepare(main: &mut MainConf, old: Option<&MainConf>) -> Result<(), String
     // SAFETY: asks only.
     let root = unsafe { libc::geteuid() } == 0;
     let owner = root.then_some((core.user, core.group));
-    Keystore::create(main.raw.keystore(), owner).map_err(|e| format!("keystore: {e}"))?;
+    make_keystore(main, old, owner).map_err(|e| format!("keystore: {e}"))?;
     let workers = if core.master == 1 { core.worker_processes.max(1) } else { 1 };
     main.wakeups = (0..workers).map(|_| eventfd()).collect::<Result<_, _>>()?;
+    Ok(())
+}
+
+/// Also refuses passwords that open less than the ones before: new workers would have nothing to
+/// serve, and the old ones have.
+fn make_keystore(
+    main: &MainConf,
+    old: Option<&MainConf>,
+    owner: Option<(u32, u32)>,
+) -> Result<(), KeystoreError> {
+    let keystore = Keystore::create(main.raw.keystore(), owner)?;
+    let own = owner.map_or_else(|| rustix::process::getegid().as_raw(), |(_, group)| group);
+    keystore.share(main.raw.group(), own)?;
+    let loses = |old: &MainConf| {
+        old.raw.keystore() == main.raw.keystore()
+            && !main.raw.passwords().include(old.raw.passwords())
+    };
+    if !old.is_some_and(loses) {
+        return Ok(());
+    }
+    let keystore = keystore.with_passwords(main.raw.passwords().clone());
+    for entry in &main.entries {
+        // What else may be wrong is the workers' business.
+        if let Err(error @ KeystoreError::Sealed { .. }) = keystore.load(&entry.name) {
+            return Err(error);
+        }
+    }
     Ok(())
 }
 
@@ -97,6 +124,7 @@ fn start(cycle: *mut ngx_cycle_t, main: &mut MainConf) -> Result<(), String> {
     let own = *all.get(slot).ok_or("no eventfd")?;
     let plan = Plan {
         keystore: main.raw.keystore().to_owned(),
+        passwords: main.raw.passwords().clone(),
         cas: main.raw.cas().to_vec(),
         entries: main.entries.clone(),
     };
