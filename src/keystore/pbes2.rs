@@ -17,10 +17,9 @@ use zeroize::Zeroizing;
 use crate::evidence::crl::der::{Elements, INTEGER, OCTET_STRING, OID, SEQUENCE, only};
 use crate::settings::Secret;
 
-/// What a password is stretched by. The file that it comes from is made by a machine (256 random
-/// bits): nobody guesses that, however cheap a guess is, and each worker pays this for each
-/// certificate when it starts.
-const ITERATIONS: u32 = 10_000;
+/// What a password is stretched by in what is written here: 20 ms, once for all keys that have
+/// the same salt.
+const ITERATIONS: u32 = 100_000;
 /// More is not computed: a file may come from anybody.
 const MOST_ITERATIONS: u32 = 1_000_000;
 const LONGEST_SALT: usize = 1024;
@@ -29,11 +28,41 @@ const BLOCK: usize = 16;
 const BEGIN: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----";
 const END: &str = "-----END ENCRYPTED PRIVATE KEY-----";
 
-/// An encrypted key whose parameters were read and are bearable.
-pub struct Sealed {
+/// How a password becomes the key of a cipher: PBKDF2 with these parameters.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Stretching {
     salt: Vec<u8>,
     iterations: u32,
-    prf: MessageDigest,
+    prf: &'static [u8],
+    key_length: usize,
+}
+
+impl Stretching {
+    pub fn new() -> Result<Stretching, ErrorStack> {
+        let mut salt = vec![0; BLOCK];
+        rand_bytes(&mut salt)?;
+        let key_length = Cipher::aes_256_cbc().key_len();
+        Ok(Stretching { salt, iterations: ITERATIONS, prf: HMAC_SHA256, key_length })
+    }
+
+    /// Whether [`Stretching::new`] makes such.
+    pub fn is_usual(&self) -> bool {
+        let usual = (ITERATIONS, HMAC_SHA256, Cipher::aes_256_cbc().key_len(), BLOCK);
+        (self.iterations, self.prf, self.key_length, self.salt.len()) == usual
+    }
+
+    pub fn derive(&self, password: &Secret) -> Result<Secret, ErrorStack> {
+        let prf = PRFS.iter().find(|(oid, _)| *oid == self.prf);
+        let prf = prf.map_or_else(MessageDigest::sha256, |(_, make)| make());
+        let mut key = Zeroizing::new(vec![0; self.key_length]);
+        pbkdf2_hmac(password.bytes(), &self.salt, self.iterations as usize, prf, &mut key)?;
+        Ok(Secret::new(std::mem::take(&mut *key)))
+    }
+}
+
+/// An encrypted key whose parameters were read and are bearable.
+pub struct Sealed {
+    pub stretching: Stretching,
     cipher: Cipher,
     iv: Vec<u8>,
     data: Vec<u8>,
@@ -47,17 +76,14 @@ pub enum Tried {
     Damaged,
 }
 
-/// Encrypts a key; PEM.
-pub fn seal(key: &PKey<Private>, password: &Secret) -> Result<Secret, ErrorStack> {
+/// Encrypts a private key with what a password was stretched to in the usual way; PEM.
+pub fn seal(key: &PKey<Private>, by: &Stretching, derived: &Secret) -> Result<Secret, ErrorStack> {
     let plain = Zeroizing::new(key.private_key_to_pkcs8()?);
-    let (mut salt, mut iv) = ([0; BLOCK], [0; BLOCK]);
-    rand_bytes(&mut salt)?;
+    let mut iv = [0; BLOCK];
     rand_bytes(&mut iv)?;
-    let cipher = Cipher::aes_256_cbc();
-    let key = derive(password, &salt, ITERATIONS, MessageDigest::sha256(), cipher)?;
-    let data = encrypt(cipher, &key, Some(&iv), &plain)?;
-    let prf = sequence(&[&element(OID, HMAC_SHA256), NULL]);
-    let kdf = sequence(&[&element(OCTET_STRING, &salt), &integer(ITERATIONS), &prf]);
+    let data = encrypt(Cipher::aes_256_cbc(), derived.bytes(), Some(&iv), &plain)?;
+    let prf = sequence(&[&element(OID, by.prf), NULL]);
+    let kdf = sequence(&[&element(OCTET_STRING, &by.salt), &integer(by.iterations), &prf]);
     let scheme = sequence(&[&element(OID, AES_256_CBC), &element(OCTET_STRING, &iv)]);
     let parameters = sequence(&[&sequence(&[&element(OID, PBKDF2), &kdf]), &scheme]);
     let algorithm = sequence(&[&element(OID, PBES2), &parameters]);
@@ -79,11 +105,12 @@ pub fn read(pem: &[u8]) -> Option<Result<Sealed, &'static str>> {
 }
 
 impl Sealed {
-    pub fn open(&self, password: &Secret) -> Result<Tried, ErrorStack> {
-        let key = derive(password, &self.salt, self.iterations, self.prf, self.cipher)?;
+    /// `derived`: what a password was stretched to, as `stretching` says.
+    pub fn open(&self, derived: &Secret) -> Result<Tried, ErrorStack> {
         // Without OpenSSL's look at the padding: the beginning tells more surely whether the
         // password is right.
-        let mut crypter = Crypter::new(self.cipher, Mode::Decrypt, &key, Some(&self.iv))?;
+        let mut crypter =
+            Crypter::new(self.cipher, Mode::Decrypt, derived.bytes(), Some(&self.iv))?;
         crypter.pad(false);
         let mut plain = Zeroizing::new(vec![0; self.data.len() + BLOCK]);
         let mut length = crypter.update(&self.data, &mut plain)?;
@@ -114,18 +141,6 @@ fn key_info(plain: &[u8]) -> Option<usize> {
     (starts && end < plain.len() && plain.len() <= end + BLOCK).then_some(end)
 }
 
-fn derive(
-    password: &Secret,
-    salt: &[u8],
-    iterations: u32,
-    prf: MessageDigest,
-    cipher: Cipher,
-) -> Result<Zeroizing<Vec<u8>>, ErrorStack> {
-    let mut key = Zeroizing::new(vec![0; cipher.key_len()]);
-    pbkdf2_hmac(password.bytes(), salt, iterations as usize, prf, &mut key)?;
-    Ok(key)
-}
-
 fn parse(der: &[u8]) -> Result<Sealed, &'static str> {
     const MALFORMED: &str = "it is malformed";
     let parts = || {
@@ -150,19 +165,16 @@ fn parse(der: &[u8]) -> Result<Sealed, &'static str> {
     }
     let cipher = CIPHERS.iter().find(|(oid, _)| *oid == cipher);
     let cipher = cipher.ok_or("its cipher is not AES in CBC mode")?.1();
-    let (salt, iterations, prf) = pbkdf2(kdf_parameters, cipher)?;
+    let stretching = pbkdf2(kdf_parameters, cipher.key_len())?;
     let iv = iv.expect(OCTET_STRING).map_err(|_| MALFORMED)?.to_vec();
     if iv.len() != BLOCK || data.is_empty() || data.len() % BLOCK != 0 {
         return Err(MALFORMED);
     }
-    Ok(Sealed { salt, iterations, prf, cipher, iv, data: data.to_vec() })
+    Ok(Sealed { stretching, cipher, iv, data: data.to_vec() })
 }
 
 /// PBKDF2-params (RFC 8018, A.2).
-fn pbkdf2(
-    mut parameters: Elements,
-    cipher: Cipher,
-) -> Result<(Vec<u8>, u32, MessageDigest), &'static str> {
+fn pbkdf2(mut parameters: Elements, key_length: usize) -> Result<Stretching, &'static str> {
     const MALFORMED: &str = "its PBKDF2 parameters are malformed";
     let malformed = |_| MALFORMED;
     let mut rest = Elements(parameters.expect(SEQUENCE).map_err(malformed)?);
@@ -171,7 +183,7 @@ fn pbkdf2(
     let iterations = iterations.filter(|n| (1..=MOST_ITERATIONS).contains(n));
     let iterations = iterations.ok_or("its iteration count is not between 1 and 1000000")?;
     if let Some(length) = rest.optional(INTEGER).map_err(malformed)? {
-        let fits = unsigned(length).is_some_and(|length| length as usize == cipher.key_len());
+        let fits = unsigned(length).is_some_and(|length| length as usize == key_length);
         fits.then_some(()).ok_or(MALFORMED)?;
     }
     let prf = match rest.optional(SEQUENCE).map_err(malformed)? {
@@ -180,11 +192,11 @@ fn pbkdf2(
     };
     rest.end().map_err(malformed)?;
     let prf = PRFS.iter().find(|(oid, _)| *oid == prf);
-    let prf = prf.ok_or("its PBKDF2 does not use HMAC with SHA-1 or SHA-2")?.1();
+    let prf = prf.ok_or("its PBKDF2 does not use HMAC with SHA-1 or SHA-2")?.0;
     if salt.len() > LONGEST_SALT {
         return Err("its salt is too long");
     }
-    Ok((salt.to_vec(), iterations, prf))
+    Ok(Stretching { salt: salt.to_vec(), iterations, prf, key_length })
 }
 
 /// An AlgorithmIdentifier: its OID, and the parameters that follow.

@@ -2,13 +2,13 @@
 //! readable with all of them.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use openssl::error::ErrorStack;
 use openssl::pkey::{PKey, Private};
 use openssl::sha::sha256;
 
-use super::pbes2::{self, Tried};
+use super::pbes2::{self, Stretching, Tried};
 use crate::bundle::private_key;
 use crate::settings::{EntryName, Passwords, Secret};
 
@@ -18,6 +18,12 @@ pub struct Protection {
     /// What came of the key file that was last read of each entry: it is read again whenever
     /// something about the entry changes, and to open it costs milliseconds.
     known: Mutex<HashMap<EntryName, ([u8; 32], Opened)>>,
+    /// What passwords were stretched to, by their number: tens of milliseconds each.
+    derived: Mutex<HashMap<(usize, Stretching), Secret>>,
+    /// How new keys are encrypted: with the salt of those that are there, so that a process which
+    /// loads a thousand of them stretches the password once. A salt keeps one guess from serving
+    /// for many passwords, and here all keys have the same one.
+    usual: Mutex<Option<Stretching>>,
 }
 
 pub type Opened = Result<Key, Fault>;
@@ -47,7 +53,12 @@ pub enum Fault {
 
 impl Protection {
     pub fn new(passwords: Passwords) -> Protection {
-        Protection { passwords, known: Mutex::default() }
+        Protection {
+            passwords,
+            known: Mutex::default(),
+            derived: Mutex::default(),
+            usual: Mutex::default(),
+        }
     }
 
     pub fn passwords(&self) -> &Passwords {
@@ -63,7 +74,35 @@ impl Protection {
     pub fn seal(&self, key_pem: &Secret) -> Result<Secret, String> {
         let Some(password) = self.passwords.first() else { return Ok(key_pem.clone()) };
         let key = private_key(key_pem.bytes()).map_err(|e| e.to_string())?;
-        pbes2::seal(&key, password).map_err(|e| e.to_string())
+        self.seal_with(&key, password).map_err(|e| e.to_string())
+    }
+
+    fn seal_with(&self, key: &PKey<Private>, password: &Secret) -> Result<Secret, ErrorStack> {
+        let known = lock(&self.usual).clone();
+        let usual = known.map_or_else(Stretching::new, Ok)?;
+        let usual = lock(&self.usual).get_or_insert(usual).clone(); // another thread's, perhaps
+        let derived = self.derived(0, password, &usual)?;
+        pbes2::seal(key, &usual, &derived)
+    }
+
+    fn derived(
+        &self,
+        number: usize,
+        password: &Secret,
+        stretching: &Stretching,
+    ) -> Result<Secret, ErrorStack> {
+        const MOST: usize = 1024;
+        let place = (number, stretching.clone());
+        if let Some(derived) = lock(&self.derived).get(&place) {
+            return Ok(derived.clone());
+        }
+        let derived = stretching.derive(password)?; // not under the mutex: it takes its time
+        let mut all = lock(&self.derived);
+        if all.len() >= MOST {
+            all.clear();
+        }
+        all.insert(place, derived.clone());
+        Ok(derived)
     }
 
     /// Reads a key as it lies on the disk.
@@ -76,8 +115,15 @@ impl Protection {
             }
         };
         for (number, password) in self.passwords.iter().enumerate() {
-            match sealed.open(password).map_err(|e| Fault::Broken(e.to_string()))? {
-                Tried::Opened(key) => return Ok(Key { key, by: By::Password(number) }),
+            let stretching = &sealed.stretching;
+            let tried = self.derived(number, password, stretching).and_then(|d| sealed.open(&d));
+            match tried.map_err(|e| Fault::Broken(e.to_string()))? {
+                Tried::Opened(key) => {
+                    if number == 0 && stretching.is_usual() {
+                        lock(&self.usual).get_or_insert_with(|| stretching.clone());
+                    }
+                    return Ok(Key { key, by: By::Password(number) });
+                }
                 Tried::WrongPassword => {}
                 Tried::Damaged => return Err(Fault::Broken("what is encrypted is damaged".into())),
             }
@@ -90,8 +136,7 @@ impl Protection {
         let digest = sha256(pem.bytes());
         // Not under the mutex: other entries are read meanwhile.
         let opened = self.known(name, &digest).unwrap_or_else(|| self.open(pem));
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(name.clone(), (digest, opened.clone()));
+        lock(&self.known).insert(name.clone(), (digest, opened.clone()));
         opened
     }
 
@@ -101,7 +146,7 @@ impl Protection {
     }
 
     fn known(&self, name: &EntryName, digest: &[u8; 32]) -> Option<Opened> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = lock(&self.known);
         known.get(name).filter(|(of, _)| of == digest).map(|(_, opened)| opened.clone())
     }
 
@@ -114,6 +159,11 @@ impl Protection {
         let plain = self.open(pem)?.key.private_key_to_pem_pkcs8().map_err(broken)?;
         Ok(Secret::new(plain))
     }
+}
+
+/// Nothing in them is ever half-changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl std::fmt::Debug for Protection {
@@ -155,6 +205,25 @@ mod tests {
         assert_eq!(with(&[]).seal(&key).unwrap(), key);
     }
 
+    /// Also by another process, and after a start.
+    #[test]
+    fn one_salt_for_all() {
+        let (one, other) = (testing_protection(), testing_protection());
+        let first = one.seal(&pair("a.example").key).unwrap();
+        assert!(other.open(&first).is_ok());
+        for protection in [&one, &other] {
+            let sealed = protection.seal(&pair("b.example").key).unwrap();
+            assert_ne!(sealed, first);
+            assert!(one.open(&sealed).is_ok());
+            assert_eq!(lock(&protection.derived).len(), 1);
+        }
+        assert_eq!(lock(&one.derived).len(), 1);
+    }
+
+    fn testing_protection() -> Protection {
+        Protection::new(passwords(&["one"]))
+    }
+
     #[test]
     fn what_is_known_is_of_that_file() {
         let protection = Protection::new(passwords(&["one"]));
@@ -167,6 +236,6 @@ mod tests {
         }
         let junk = Secret::new(b"junk".to_vec());
         assert!(matches!(protection.open_known(&name, &junk), Err(Fault::Broken(_))));
-        assert!(matches!(protection.seal(&junk), Err(_)));
+        assert!(protection.seal(&junk).is_err());
     }
 }

@@ -15,8 +15,18 @@ fn word(text: &str) -> Secret {
     Secret::new(text.into())
 }
 
+fn seal(key: &PKey<Private>, password: &str) -> Secret {
+    let by = Stretching::new().unwrap();
+    assert!(by.is_usual());
+    super::seal(key, &by, &by.derive(&word(password)).unwrap()).unwrap()
+}
+
+fn open(sealed: &Sealed, password: &str) -> Tried {
+    sealed.open(&sealed.stretching.derive(&word(password)).unwrap()).unwrap()
+}
+
 fn opened(pem: &[u8], password: &str) -> &'static str {
-    match read(pem).unwrap().unwrap().open(&word(password)).unwrap() {
+    match open(&read(pem).unwrap().unwrap(), password) {
         Tried::Opened(_) => "opened",
         Tried::WrongPassword => "wrong",
         Tried::Damaged => "damaged",
@@ -26,12 +36,10 @@ fn opened(pem: &[u8], password: &str) -> &'static str {
 #[test]
 fn there_and_back() {
     for key in [ec(), PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap()] {
-        let pem = seal(&key, &word("right")).unwrap();
-        let Tried::Opened(again) =
-            read(pem.bytes()).unwrap().unwrap().open(&word("right")).unwrap()
-        else {
-            panic!("not opened")
-        };
+        let pem = seal(&key, "right");
+        let sealed = read(pem.bytes()).unwrap().unwrap();
+        assert!(sealed.stretching.is_usual());
+        let Tried::Opened(again) = open(&sealed, "right") else { panic!("not opened") };
         assert!(again.public_eq(&key));
         assert_eq!(opened(pem.bytes(), "wrong"), "wrong");
         // OpenSSL reads it too.
@@ -104,24 +112,28 @@ fn iterations_are_bounded_unread() {
 #[test]
 fn damage() {
     let key = ec();
-    let pem = seal(&key, &word("right")).unwrap();
+    let pem = seal(&key, "right");
     let text = std::str::from_utf8(pem.bytes()).unwrap();
     let base64: String = text.lines().filter(|l| !l.starts_with('-')).collect();
     let der = STANDARD.decode(base64).unwrap();
-    let data = parse(&der).unwrap().data.len();
+    let whole = parse(&der).unwrap();
+    let (data, derived) = (whole.data.len(), whole.stretching.derive(&word("right")).unwrap());
     let (mut damaged, mut wrong) = (0, 0);
     for at in 0..der.len() {
         let mut der = der.clone();
         der[at] ^= 0x10;
         let Ok(sealed) = parse(&der) else { continue };
-        match sealed.open(&word("right")).unwrap() {
+        if sealed.stretching != whole.stretching {
+            continue; // as with another password
+        }
+        match sealed.open(&derived).unwrap() {
             Tried::Damaged => damaged += 1,
             Tried::WrongPassword => wrong += 1,
             // What is not looked at, or another key, which the certificate tells apart.
             Tried::Opened(other) => assert!(other.public_eq(&key) || at >= der.len() - data),
         }
         let is_behind = at >= der.len() - data + BLOCK && at < der.len() - BLOCK;
-        assert!(!is_behind || !matches!(sealed.open(&word("right")), Ok(Tried::WrongPassword)));
+        assert!(!is_behind || !matches!(sealed.open(&derived), Ok(Tried::WrongPassword)));
     }
     assert!(damaged > 0 && wrong > 0, "{damaged} {wrong}");
     for end in 0..der.len() {
