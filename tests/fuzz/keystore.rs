@@ -9,8 +9,8 @@ use cert_autofetch::ca::acme::StoredAccount;
 use cert_autofetch::clock::Time;
 use cert_autofetch::evidence::{Evidence, Reason, Source, Status};
 use cert_autofetch::facts::CertFacts;
-use cert_autofetch::keystore::{Change, Cursor, Keystore, Lock, Rest};
-use cert_autofetch::settings::{EntryName, Secret};
+use cert_autofetch::keystore::{Change, Cursor, Keystore, KeystoreError, Lock, Rest};
+use cert_autofetch::settings::{EntryName, Passwords, Secret};
 use openssl::error::ErrorStack;
 
 use super::no_error_is_left;
@@ -56,6 +56,8 @@ impl World {
     fn new() -> World {
         let dir = tempfile::tempdir().unwrap();
         let keystore = Keystore::create(&dir.path().join("keystore"), None).unwrap();
+        let words = Passwords::new(vec![Secret::new(b"word".to_vec())]);
+        let keystore = keystore.with_passwords(words);
         let name = EntryName::new("shop.example").unwrap();
         let lock = keystore.try_lock(&name).unwrap().unwrap();
         let chain = [certificate(LEAF), certificate(SUB)].concat();
@@ -118,9 +120,13 @@ impl World {
         let _ = fs::remove_file(self.path(CHANGES));
     }
 
-    /// What is loaded can be served and stored; what can't is a defect, never an error.
+    /// What is loaded can be served and stored; what can't is a defect, never an error but that
+    /// no password opens it.
     fn certificate(&self) {
-        let Ok(bundle) = self.keystore.load(&self.name).unwrap() else { return };
+        let bundle = match self.keystore.load(&self.name) {
+            Err(KeystoreError::Sealed { .. }) | Ok(Err(_)) => return,
+            loaded => loaded.unwrap().ok().unwrap(),
+        };
         self.must_fit(&bundle);
         let meta = serde_json::to_vec(&bundle.meta).unwrap();
         serde_json::from_slice::<Meta>(&meta).unwrap();
