@@ -66,7 +66,7 @@ impl Keystore {
             .map_err(|e| dir.damaged(paths::ORDER, format!("not stored: {e}")))?;
         let files = [
             (paths::ORDER, json.len(), ORDER_LIMIT),
-            (paths::KEY, pending.key_pem.bytes().len(), KEY_LIMIT),
+            (paths::KEY, pending.key_pem.bytes().len(), KEY_LIMIT / 2), // encrypted it is longer
             (paths::CHAIN, pending.chain.as_ref().map_or(0, Vec::len), CHAIN_LIMIT),
         ];
         if let Some((name, size, _)) = files.into_iter().find(|(_, size, limit)| size > limit) {

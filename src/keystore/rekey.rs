@@ -198,6 +198,28 @@ mod tests {
         assert_eq!(keystore.holders().unwrap(), [holder]);
     }
 
+    /// Wherever it was stopped, the next one sees by the current key that there is more to do.
+    #[test]
+    fn what_was_begun_is_ended() {
+        let (_dir, plain) = testing::keystore();
+        let name = testing::name("a.example");
+        let lock = plain.try_lock(&name).unwrap().unwrap();
+        for _ in 0..3 {
+            testing::commit(&plain, &lock, &testing::pair("a.example"));
+        }
+        drop(lock);
+        let keystore = plain.clone().with_passwords(testing::passwords(&["one"]));
+        let entry = plain.dir().join("certs/a.example");
+        let obstacle = entry.join("versions/2/.privkey.pem.new");
+        std::fs::create_dir(&obstacle).unwrap();
+        let holder = Holder::Entry(name);
+        keystore.rekey(&holder).unwrap_err();
+        assert_eq!(keys(&entry), (2, 1));
+        std::fs::remove_dir(&obstacle).unwrap();
+        assert_eq!(keystore.rekey(&holder).unwrap(), Some(2));
+        assert_eq!(keys(&entry), (0, 3));
+    }
+
     /// What is stored is encrypted from the start, and a wrong password says nothing about it.
     #[test]
     fn a_wrong_password_is_no_defect() {
