@@ -147,9 +147,7 @@ impl fmt::Display for Event {
             What::Rekeyed { keys } => {
                 write!(f, "private keys encrypted with the first line of \"password_file\": {keys}")
             }
-            What::RekeyFailed { cause, retry } => {
-                failed(f, "encrypting private keys", cause, *retry)
-            }
+            What::RekeyFailed { cause, retry } => failed(f, "REKEY", cause, *retry),
             What::NoIssuer { serial } => write!(
                 f,
                 "intermediate certificate serial={serial} is not checked, its issuer is neither \
@@ -207,6 +205,7 @@ mod tests {
             for what in [
                 What::CheckFailed { cause: cause.clone(), retry },
                 What::IssueFailed { cause: cause.clone(), retry },
+                What::RekeyFailed { cause: cause.clone(), retry },
             ] {
                 let line = Event { entry: "n".repeat(253), what }.to_string();
                 assert!(PREFIX + line.len() < 2048, "{}", line.len());

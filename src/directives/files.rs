@@ -126,7 +126,8 @@ pub(super) fn passwords(path: &str, directive: &str, read: Read) -> Result<Passw
         }
     });
     let accepted = "a file with 1 to 16 passwords, one a line, of 1024 bytes at most";
-    checked.map_err(|cause| unusable(path, directive, &cause, accepted))
+    let value = format!("password_file={path}");
+    checked.map_err(|cause| unusable(&value, directive, &cause, accepted))
 }
 
 /// Hexadecimal digits, as in cfssl's own configuration.

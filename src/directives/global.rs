@@ -244,7 +244,9 @@ mod tests {
             (&many, Err("17 passwords found")),
         ] {
             let result = resolve(&["/k", "password_file=pw"], file);
-            let error = |cause| format!("cannot use \"pw\" in \"{KEYSTORE}\": {cause}, {accepted}");
+            let error = |cause| {
+                format!("cannot use \"password_file=pw\" in \"{KEYSTORE}\": {cause}, {accepted}")
+            };
             match (result, expected) {
                 (Ok(main), Ok(words)) => {
                     let passwords: Vec<_> = main.passwords().iter().map(|p| p.bytes()).collect();
