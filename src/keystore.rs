@@ -40,7 +40,7 @@ pub use account::AccountLock;
 pub use changes::{Change, Cursor};
 pub use crl::{CrlFile, CrlLock, CrlMeta, Spool, StoredCrl};
 pub use error::KeystoreError;
-pub use ledger::Rest;
+pub use ledger::{Issuance, Rest};
 pub use lock::Lock;
 pub use pending::{Pending, Replacing};
 pub use rekey::Holder;

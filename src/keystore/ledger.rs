@@ -10,7 +10,23 @@ use super::{Keystore, KeystoreError, Lock, paths};
 use crate::clock::Time;
 use crate::settings::EntryName;
 
+/// One issuance.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, Deserialize)]
+pub struct Issuance {
+    /// The CA's name from the configuration.
+    pub ca: String,
+    pub at: Time,
+    /// Nothing of it was served.
+    #[serde(default)]
+    pub wasted: bool,
+}
+
 impl Keystore {
+    /// What is noted, oldest first.
+    pub fn issuances(&self, name: &EntryName) -> Result<Vec<Issuance>, KeystoreError> {
+        self.entry(name)?.map_or(Ok(Vec::new()), |entry| Ok(read(&entry)?.issued))
+    }
+
     /// Notes one issuance; `wasted`: nothing of it will be served.
     pub fn record_issuance(
         &self,
@@ -22,7 +38,7 @@ impl Keystore {
         let entry = self.make_entry(lock.name())?;
         let mut ledger = read_for_change(&entry)?;
         let lines = &mut ledger.issued;
-        lines.push(Line { ca: paths::ca(ca)?.to_owned(), at, wasted });
+        lines.push(Issuance { ca: paths::ca(ca)?.to_owned(), at, wasted });
         lines.retain(|line| at.since(line.at) < KEPT_FOR);
         lines.sort_by_key(|line| line.at);
         let surplus = lines.len().saturating_sub(LINES);
@@ -55,9 +71,8 @@ impl Keystore {
         since: Time,
         wasted: bool,
     ) -> Result<usize, KeystoreError> {
-        let ledger = self.entry(name)?.map_or(Ok(Ledger::default()), |entry| read(&entry))?;
-        Ok(ledger
-            .issued
+        let lines = self.issuances(name)?;
+        Ok(lines
             .iter()
             .filter(|line| line.ca == ca && line.at >= since && line.wasted >= wasted)
             .count())
@@ -79,17 +94,9 @@ pub struct Rest {
 #[derive(Default, Serialize, Deserialize)]
 struct Ledger {
     #[serde(default)]
-    issued: Vec<Line>,
+    issued: Vec<Issuance>,
     #[serde(default)]
     rests: Vec<Rest>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Line {
-    ca: String,
-    at: Time,
-    #[serde(default)]
-    wasted: bool,
 }
 
 fn read(entry: &Dir) -> Result<Ledger, KeystoreError> {
@@ -190,8 +197,8 @@ mod tests {
         let lock = keystore.try_lock(&name).unwrap().unwrap();
         let file = keystore.dir().join("certs/a.example/ledger.json");
         let ca = "c".repeat(255);
-        let lines: Vec<Line> =
-            (0..LINES).map(|_| Line { ca: ca.clone(), at: day(1), wasted: false }).collect();
+        let lines: Vec<Issuance> =
+            (0..LINES).map(|_| Issuance { ca: ca.clone(), at: day(1), wasted: false }).collect();
         std::fs::write(&file, serde_json::to_vec(&lines).unwrap()).unwrap();
         keystore.record_issuance(&lock, &ca, day(2), false).unwrap();
         for i in 0..2 * RESTS {

@@ -22,18 +22,32 @@ impl Keystore {
         let dir = self.root()?.make(paths::CHALLENGES)?;
         let own = paths::presence(id);
         let now = touch(&dir, &own)?;
-        let mut company = false;
-        for name in dir.names()?.iter().filter(|n| paths::is_presence(n) && **n != own) {
-            let Some(file) = dir.open_file(name, OFlags::RDONLY)? else { continue };
-            let stat = fstat(&file).map_err(|cause| dir.failed("fstat", name, cause))?;
-            let age = Duration::from_secs(u64::try_from(now - stat.st_mtime).unwrap_or(0));
-            company |= age < PRESENT;
-            if FORGOTTEN < age {
-                dir.remove(name)?;
-            }
-        }
-        Ok(company)
+        others(&dir, &own, now)
     }
+
+    /// Whether any nginx was at work a moment ago: for who is none itself.
+    pub fn is_watched(&self) -> Result<bool, KeystoreError> {
+        let dir = self.root()?.make(paths::CHALLENGES)?;
+        // It only tells the time.
+        let own = paths::temporary("clock");
+        let now = touch(&dir, &own)?;
+        dir.remove(&own)?;
+        others(&dir, &own, now)
+    }
+}
+
+fn others(dir: &Dir, own: &str, now: i64) -> Result<bool, KeystoreError> {
+    let mut company = false;
+    for name in dir.names()?.iter().filter(|n| paths::is_presence(n) && **n != own) {
+        let Some(file) = dir.open_file(name, OFlags::RDONLY)? else { continue };
+        let stat = fstat(&file).map_err(|cause| dir.failed("fstat", name, cause))?;
+        let age = Duration::from_secs(u64::try_from(now - stat.st_mtime).unwrap_or(0));
+        company |= age < PRESENT;
+        if FORGOTTEN < age {
+            dir.remove(name)?;
+        }
+    }
+    Ok(company)
 }
 
 /// Makes a file young; its time.
@@ -57,7 +71,9 @@ mod tests {
     #[test]
     fn company_is_who_was_there_a_moment_ago() {
         let (_dir, keystore) = testing::keystore();
+        assert!(!keystore.is_watched().unwrap());
         assert!(!keystore.has_company("one").unwrap());
+        assert!(keystore.is_watched().unwrap());
         keystore.be_present("one").unwrap();
         assert!(!keystore.has_company("one").unwrap());
         keystore.be_present("../two").unwrap();
