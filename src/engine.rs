@@ -38,6 +38,7 @@ mod watch;
 pub use host::{Count, Host, News, Plan, Update, View, Working};
 pub use ports::{Answer, Crls, Inquiry, Listing, NoAnswer, Ports, Responders};
 pub use schedule::next_action;
+pub use subject::{Subject, Trust, subjects_of_chain};
 
 use desk::{Desk, lock};
 use pool::Pool;

@@ -15,7 +15,7 @@ use crate::evidence::chain::{find_issuer, issued_by};
 use crate::evidence::roots::system_roots;
 use crate::facts::CertFacts;
 use crate::http::url::{Target, target};
-use crate::settings::{CaSettings, EntrySettings};
+use crate::settings::{CaSettings, EntrySettings, EvidenceSettings};
 
 pub struct Subject {
     pub certificate: X509,
@@ -90,6 +90,11 @@ impl Trust {
         }
     }
 
+    /// Of these anchors, and the system's roots.
+    pub fn in_anchors(anchors: Vec<X509>) -> Trust {
+        Trust { anchors, roots: None }
+    }
+
     fn is_anchor(&self, certificate: &X509) -> bool {
         self.anchors.contains(certificate) || issued_by(certificate, certificate)
     }
@@ -116,8 +121,19 @@ pub fn subjects(
     let place = |name: &str| plan.cas.iter().position(|c| c.name == name);
     // One that is configured no longer, or never was: the entry's first stands for it.
     let found = ca.and_then(place).or_else(|| settings.cas.first().and_then(|c| place(c)));
-    let Some((ca, leaf)) = found.zip(chain.first()) else { return Vec::new() };
-    let (own, trust) = (&plan.cas[ca].evidence, &trust[ca]);
+    let Some(ca) = found else { return Vec::new() };
+    subjects_of_chain(&plan.cas[ca].evidence, &trust[ca], ca, chain, facts)
+}
+
+/// The same where it is known what is configured for the leaf. `ca`: the CA's place in the plan.
+pub fn subjects_of_chain(
+    own: &EvidenceSettings,
+    trust: &Trust,
+    ca: usize,
+    chain: &[X509],
+    facts: &CertFacts,
+) -> Vec<Arc<Subject>> {
+    let Some(leaf) = chain.first() else { return Vec::new() };
     let configured = |url: &Option<String>, named: &[String]| {
         url.as_ref().map_or_else(|| named.to_vec(), |url| vec![url.clone()])
     };
