@@ -10,6 +10,8 @@ pub mod bundle;
 pub mod ca;
 pub mod client_hello;
 pub mod clock;
+#[cfg(feature = "command")]
+pub mod command;
 pub mod directives;
 pub mod engine;
 pub mod evidence;

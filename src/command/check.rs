@@ -1,0 +1,216 @@
+//! `check`: asks about an entry's certificates now, by the code with which the module asks, and
+//! judges the entry as the module would.
+//!
+//! What is verified is evidence for all: it is stored, and a running nginx learns of a revocation
+//! at once.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use openssl::x509::X509;
+use serde_json::{Value, json};
+
+use super::World;
+use super::answer::{Answer, Exit, Failure, table};
+use super::certificate::{revocation_json, status_text, status_word, subject, time_json};
+use super::entry::{Entry, State};
+use super::keyfile::read_file;
+use crate::bundle::Bundle;
+use crate::engine::{Subject, Trust, subjects_of_chain};
+use crate::evidence::chain::{ChainError, check_new_chain};
+use crate::evidence::{Evidence, Source, Status};
+use crate::settings::{EntryName, EvidenceSettings};
+
+mod ask;
+
+use ask::{Asked, Asking};
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[arg(value_parser = super::name)]
+    name: EntryName,
+    /// PEM of roots and other issuers that the chain leaves out, as in the CA's block
+    #[arg(long, value_name = "FILE")]
+    issuer_certificate: Option<PathBuf>,
+    /// Ask this OCSP responder about the leaf, not the one that it names
+    #[arg(long, value_name = "URL")]
+    ocsp_responder: Option<String>,
+    /// Look the leaf up in this CRL, not in the one that it names
+    #[arg(long, value_name = "URL")]
+    crl: Option<String>,
+    /// Seconds for each question
+    #[arg(long, value_name = "SECONDS", default_value = "30",
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    timeout: u64,
+}
+
+/// What came of it, worst first where several are true.
+enum Verdict {
+    /// Other than valid, with or without asking.
+    State(State),
+    /// Clients would refuse the chain.
+    Chain(String),
+    /// Which certificate nobody has proven.
+    Unproven(String),
+    Good,
+}
+
+pub fn run(world: &World, args: &Args) -> Result<Answer, Failure> {
+    let anchors = args.issuer_certificate.as_deref().map(read_anchors).transpose()?;
+    let mut entry = Entry::find(world, &args.name)?;
+    let Ok(bundle) = entry.loaded.clone() else {
+        let verdict = Verdict::State(entry.state(world.clock.now()));
+        return Ok(answer(&entry, &verdict, &[], false));
+    };
+    let pem = |certificates: &[X509]| -> Vec<u8> {
+        certificates.iter().filter_map(|c| c.to_pem().ok()).flatten().collect()
+    };
+    let chain = pem(&bundle.chain);
+    let trusted = anchors.as_deref().map(pem);
+    let now = world.clock.now();
+    let names = [args.name.to_string()];
+    let chain = check_new_chain(&chain, &bundle.key, &names, trusted.as_deref(), now).err();
+
+    let own = EvidenceSettings {
+        ocsp_responder: args.ocsp_responder.clone(),
+        crl: args.crl.clone(),
+        ..EvidenceSettings::default()
+    };
+    let trust = Trust::in_anchors(anchors.unwrap_or_default());
+    let subjects = subjects_of_chain(&own, &trust, 0, &bundle.chain, &bundle.facts);
+    let asking = Asking { world, bundle: &bundle, timeout: Duration::from_secs(args.timeout) };
+    let asked: Vec<Asked> = subjects.iter().map(|subject| asking.ask(subject)).collect();
+    let stored = asking.store(&mut entry, &asked);
+    let verdict = judge(&entry, &bundle, &asked, chain, world);
+    Ok(answer(&entry, &verdict, &asked, stored))
+}
+
+fn read_anchors(path: &std::path::Path) -> Result<Vec<X509>, Failure> {
+    let pem = read_file(path)?;
+    match X509::stack_from_pem(pem.bytes()) {
+        Ok(anchors) if !anchors.is_empty() => Ok(anchors),
+        _ => {
+            let line =
+                format!("--issuer-certificate \"{}\" is no PEM of certificates", path.display());
+            Err(Failure::bad(line))
+        }
+    }
+}
+
+fn judge(
+    entry: &Entry,
+    bundle: &Bundle,
+    asked: &[Asked],
+    chain: Option<ChainError>,
+    world: &World,
+) -> Verdict {
+    let state = State::of(bundle, &entry.evidence, &entry.name, world.clock.now());
+    if state != State::Valid {
+        return Verdict::State(state);
+    }
+    match chain {
+        // It ends soon, but has not; and who issued it is needed for nothing but questions.
+        None | Some(ChainError::EndsSoon(_) | ChainError::NoIssuer) => {}
+        Some(error) => return Verdict::Chain(error.to_string()),
+    }
+    match asked.iter().find(|asked| !asked.is_proven()) {
+        Some(asked) => Verdict::Unproven(asked.why_unproven()),
+        None => Verdict::Good,
+    }
+}
+
+impl Verdict {
+    fn word(&self) -> &'static str {
+        match self {
+            Verdict::State(state) => state.word(),
+            Verdict::Chain(_) => "chain",
+            Verdict::Unproven(_) => "unproven",
+            Verdict::Good => "good",
+        }
+    }
+
+    fn cause(&self) -> Option<String> {
+        match self {
+            Verdict::State(state) => state.cause(),
+            Verdict::Chain(cause) | Verdict::Unproven(cause) => Some(cause.clone()),
+            Verdict::Good => None,
+        }
+    }
+
+    fn exit(&self) -> Exit {
+        match self {
+            Verdict::State(state) => state.exit(),
+            Verdict::Chain(_) => Exit::Bad,
+            Verdict::Unproven(_) => Exit::Unknown,
+            Verdict::Good => Exit::Done,
+        }
+    }
+}
+
+fn answer(entry: &Entry, verdict: &Verdict, asked: &[Asked], stored: bool) -> Answer {
+    let facts = entry.loaded.as_ref().ok().map(|bundle| &bundle.facts);
+    let json = json!({
+        "name": entry.name.as_str(),
+        "result": verdict.word(),
+        "cause": verdict.cause(),
+        "serial": facts.map(|f| &f.serial),
+        "not_after": facts.map(|f| f.not_after.rfc3339()),
+        "stored": stored,
+        "certificates": asked.iter().map(certificate_json).collect::<Vec<_>>(),
+    });
+    let rows: Vec<_> = asked.iter().flat_map(rows).collect();
+    let word = verdict.word().replace('_', " ");
+    let cause = verdict.cause().map(|cause| format!(": {cause}")).unwrap_or_default();
+    let text = format!("{}{}: {word}{cause}\n", table(&rows), entry.name);
+    Answer { text, json, exit: verdict.exit(), notes: entry.notes.clone() }
+}
+
+fn rows(asked: &Asked) -> Vec<Vec<String>> {
+    let serial = format!("serial {}", asked.subject.facts.serial);
+    if asked.answers.is_empty() {
+        return vec![vec![serial, "not asked".into(), asked.why_silent().into()]];
+    }
+    let row = |answer: &ask::Answered| {
+        let source = match answer.source {
+            Source::Ocsp => "ocsp",
+            Source::Crl => "crl",
+        };
+        let what = match &answer.outcome {
+            Ok(evidence) => format!("{}, {}", status_text(evidence), evidence.responder),
+            // The URL is in it.
+            Err(cause) => format!("no answer: {cause}"),
+        };
+        vec![serial.clone(), source.into(), what]
+    };
+    asked.answers.iter().map(row).collect()
+}
+
+fn certificate_json(asked: &Asked) -> Value {
+    let Subject { certificate, facts, is_ca, .. } = &*asked.subject;
+    json!({
+        "subject": subject(certificate),
+        "serial": facts.serial,
+        "is_ca": is_ca,
+        "status": asked.status().map(status_word),
+        "answers": asked.answers.iter().map(answer_json).collect::<Vec<_>>(),
+    })
+}
+
+fn answer_json(answer: &ask::Answered) -> Value {
+    let evidence: Option<&Evidence> = answer.outcome.as_ref().ok();
+    let status: Option<&Status> = evidence.map(|e| &e.status);
+    let (reason, revoked_at) = status.map_or((Value::Null, Value::Null), revocation_json);
+    json!({
+        "source": match answer.source {
+            Source::Ocsp => "ocsp",
+            Source::Crl => "crl",
+        },
+        "url": answer.url,
+        "status": status.map(status_word),
+        "reason": reason,
+        "revoked_at": revoked_at,
+        "this_update": evidence.map(|e| e.this_update.rfc3339()),
+        "next_update": time_json(evidence.and_then(|e| e.next_update)),
+        "error": answer.outcome.as_ref().err(),
+    })
+}

@@ -1,0 +1,105 @@
+//! `export`: an entry's key and chain as PKCS#12, for programs that read no PEM.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkcs12::Pkcs12;
+use openssl::stack::Stack;
+use serde_json::json;
+
+use super::World;
+use super::answer::{Answer, Failure};
+use super::entry::Entry;
+use super::password::Passwords;
+use crate::bundle::Bundle;
+use crate::settings::EntryName;
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[arg(value_parser = super::name)]
+    name: EntryName,
+    /// The file to write, in PKCS#12; one that is there is replaced whole. Its mode is 0600
+    #[arg(long, value_name = "FILE")]
+    pkcs12: PathBuf,
+    /// A file whose first line is the password of the new file; keytool wants six characters
+    #[arg(long, value_name = "FILE")]
+    password_file: PathBuf,
+    /// The name of the key in the file; by default that of the entry
+    #[arg(long)]
+    alias: Option<String>,
+}
+
+pub fn run(world: &World, args: &Args) -> Result<Answer, Failure> {
+    let entry = Entry::find(world, &args.name)?;
+    let bundle = entry.bundle()?;
+    let passwords = Passwords::read(&args.password_file)?;
+    if passwords.store().is_empty() {
+        let path = args.password_file.display();
+        return Err(Failure::bad(format!("--password-file \"{path}\": its first line is empty")));
+    }
+    let alias = args.alias.as_deref().unwrap_or(args.name.as_str());
+    let der = pkcs12(bundle, alias, passwords.store())
+        .map_err(|e| Failure::unknown(format!("\"{}\": not exported: {e}", args.name)))?;
+    write(&args.pkcs12, &der).map_err(|e| {
+        Failure::unknown(format!("\"{}\" can't be written: {e}", args.pkcs12.display()))
+    })?;
+    let (file, serial) = (args.pkcs12.display().to_string(), &bundle.facts.serial);
+    let text = format!("{}: exported serial {serial} to \"{file}\" as \"{alias}\"\n", args.name);
+    let json = json!({
+        "name": args.name.as_str(),
+        "serial": serial,
+        "file": file,
+        "alias": alias,
+        "chain_length": bundle.chain.len(),
+    });
+    Ok(Answer { notes: entry.notes, ..Answer::done(text, json) })
+}
+
+/// AES-256 with PBKDF2 for key and certificates, SHA-256 for the MAC, whatever OpenSSL's version
+/// would take: every Java since 8u301 reads that.
+fn pkcs12(bundle: &Bundle, alias: &str, password: &str) -> Result<Vec<u8>, ErrorStack> {
+    let mut above = Stack::new()?;
+    for certificate in &bundle.chain[1..] {
+        above.push(certificate.clone())?;
+    }
+    let mut builder = Pkcs12::builder();
+    builder.name(alias).pkey(&bundle.key).cert(&bundle.chain[0]).ca(above);
+    builder.key_algorithm(Nid::AES_256_CBC).cert_algorithm(Nid::AES_256_CBC);
+    builder.key_iter(ITERATIONS).mac_iter(ITERATIONS).mac_md(MessageDigest::sha256());
+    builder.build2(password)?.to_der()
+}
+
+/// As keytool has it. The key is no weaker for it than the password is.
+const ITERATIONS: u32 = 10_000;
+
+/// A new file beside it takes its place in one step.
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let mut temporary = std::ffi::OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{}", std::process::id()));
+    let temporary = folder.join(temporary);
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&temporary)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()));
+    // What is there under this name, and was not made by us, is left alone.
+    match written {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Err(e),
+        _ => {}
+    }
+    let done = written.and_then(|()| fs::rename(&temporary, path));
+    if done.is_err() {
+        let _ = fs::remove_file(&temporary); // it may not be there
+    }
+    done
+}
