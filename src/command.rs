@@ -182,4 +182,5 @@ hexadecimal in lower case. What failed is {\"error\": \"...\"}.
   import  {name, serial, not_after, names, version, chain_length, replaced_serial}
   export  {name, serial, file, alias, chain_length}
 States and results: valid or good, revoked, expired, not_yet_valid, wrong_name, broken, missing;
-of check also: chain (clients would refuse it), unproven (no answer that counts).";
+of list also: unreadable; of check also: chain (clients would refuse it), unproven (no answer that
+counts).";

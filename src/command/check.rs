@@ -109,8 +109,9 @@ fn judge(
         return Verdict::State(state);
     }
     match chain {
-        // It ends soon, but has not; and who issued it is needed for nothing but questions.
-        None | Some(ChainError::EndsSoon(_) | ChainError::NoIssuer) => {}
+        // It ends soon, but has not.
+        None | Some(ChainError::EndsSoon(_)) => {}
+        Some(ChainError::NoIssuer) => return Verdict::Unproven(ask::NO_ISSUER.into()),
         Some(error) => return Verdict::Chain(error.to_string()),
     }
     match asked.iter().find(|asked| !asked.is_proven()) {
@@ -176,7 +177,7 @@ fn rows(asked: &Asked) -> Vec<Vec<String>> {
             Source::Crl => "crl",
         };
         let what = match &answer.outcome {
-            Ok(evidence) => format!("{}, {}", status_text(evidence), evidence.responder),
+            Ok(evidence) => format!("{}, {}", status_text(evidence), answer.url),
             // The URL is in it.
             Err(cause) => format!("no answer: {cause}"),
         };

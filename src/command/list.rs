@@ -3,20 +3,46 @@
 use serde_json::{Value, json};
 
 use super::World;
-use super::answer::{Answer, Failure, table};
+use super::answer::{Answer, Exit, Failure, table};
 use super::entry::Entry;
 use crate::clock::Time;
+use crate::keystore::KeystoreError;
+use crate::settings::EntryName;
 
 pub fn run(world: &World) -> Result<Answer, Failure> {
     let now = world.clock.now();
-    let (mut rows, mut entries, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut rows, mut entries) = (Vec::new(), Vec::new());
+    let (mut notes, mut exit) = (Vec::new(), Exit::Done);
     for name in world.keystore.entries()? {
-        let entry = Entry::read(&world.keystore, &name)?;
-        rows.push(row(&entry, now));
-        entries.push(object(&entry, now));
-        notes.extend(entry.notes);
+        match Entry::read(&world.keystore, &name) {
+            Ok(entry) => {
+                rows.push(row(&entry, now));
+                entries.push(object(&entry, now));
+                notes.extend(entry.notes);
+            }
+            // The others can be listed.
+            Err(error) => {
+                rows.push([name.as_str(), "unreadable", "-", "-", "-"].map(str::to_owned).into());
+                entries.push(unreadable(&name, &error));
+                notes.push(format!("\"{name}\": {error}"));
+                exit = Exit::Unknown;
+            }
+        }
     }
-    Ok(Answer { notes, ..Answer::done(table(&rows), json!({ "entries": entries })) })
+    Ok(Answer { text: table(&rows), json: json!({ "entries": entries }), exit, notes })
+}
+
+fn unreadable(name: &EntryName, error: &KeystoreError) -> Value {
+    json!({
+        "name": name.as_str(),
+        "state": "unreadable",
+        "cause": error.to_string(),
+        "serial": null,
+        "not_before": null,
+        "not_after": null,
+        "ca": null,
+        "version": null,
+    })
 }
 
 fn row(entry: &Entry, now: Time) -> Vec<String> {

@@ -142,15 +142,26 @@ fn lists_what_each_entry_is_worth() {
     scene.put("g.example", &scene.leaf("g.example", (-DAY, DAY)));
     std::fs::write(keystore.dir().join("certs/g.example/current/privkey.pem"), "").unwrap();
 
+    std::fs::write(keystore.dir().join("certs/h.example"), "").unwrap();
+
     let answer = scene.run(&["list"]);
     let lines: Vec<_> = answer.text.lines().collect();
     assert_eq!(lines[0], "a.example  valid          2033-05-19T03:33:20Z  1234  corp");
     assert_eq!(lines[5], "f.example  missing        -                     -     -");
-    assert_eq!((answer.exit, answer.notes.len()), (Exit::Done, 0));
+    assert_eq!((answer.exit, answer.notes.len()), (Exit::Unknown, 1));
+    assert!(answer.notes[0].contains("Not a directory"), "{:?}", answer.notes);
     let entries = answer.json["entries"].as_array().unwrap();
     let states: Vec<_> = entries.iter().map(|e| e["state"].as_str().unwrap()).collect();
-    let expected =
-        ["valid", "expired", "not_yet_valid", "valid", "wrong_name", "missing", "broken"];
+    let expected = [
+        "valid",
+        "expired",
+        "not_yet_valid",
+        "valid",
+        "wrong_name",
+        "missing",
+        "broken",
+        "unreadable",
+    ];
     assert_eq!(states, expected);
     let text: Vec<_> = lines.iter().map(|l| l[11..24].trim().replace(' ', "_")).collect();
     assert_eq!(text, expected);

@@ -160,22 +160,27 @@ impl Asked {
 
     pub fn why_unproven(&self) -> String {
         let serial = &self.subject.facts.serial;
-        match self.answers.last().map(|answer| (&answer.outcome, &answer.url)) {
-            None => format!("certificate serial={serial}: {}", self.why_silent()),
-            Some((Err(cause), _)) => cause.clone(),
-            Some((Ok(_), url)) => format!("\"{url}\" does not know certificate serial={serial}"),
+        if self.answers.is_empty() {
+            return format!("certificate serial={serial}: {}", self.why_silent());
         }
+        let cause = |answer: &Answered| match &answer.outcome {
+            Err(cause) => cause.clone(),
+            Ok(_) => format!("\"{}\" does not know certificate serial={serial}", answer.url),
+        };
+        self.answers.iter().map(cause).collect::<Vec<_>>().join("; ")
     }
 
     pub fn why_silent(&self) -> &'static str {
         match (&self.subject.issuer, self.subject.names_source()) {
-            (None, true) => {
-                "nobody could verify an answer: --issuer-certificate names who issued it"
-            }
+            (None, true) => NO_ISSUER,
             _ => "it names no OCSP responder and no CRL",
         }
     }
 }
+
+/// Nobody's signature can be verified.
+pub const NO_ISSUER: &str = "the certificate of its issuer is not in the chain: \
+                             --issuer-certificate names a file with it";
 
 fn tells(answered: &Answered) -> bool {
     matches!(&answered.outcome, Ok(evidence) if evidence.status != Status::Unknown)

@@ -169,7 +169,7 @@ fn options_stand_for_the_configuration() {
     }
     let answer = scene.run(&["check", "a.example"]);
     assert_eq!(answer.exit, Exit::Unknown);
-    assert!(answer.text.contains("--issuer-certificate names who issued it"), "{}", answer.text);
+    assert!(answer.text.contains("--issuer-certificate names a file with it"), "{}", answer.text);
     let anchor = scene.write("ca.pem", &scene.ca.pem());
     let args = ["check", "a.example", "--issuer-certificate", &anchor];
     assert_eq!(scene.run(&args).json["result"], "good");
