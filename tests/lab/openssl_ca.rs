@@ -88,6 +88,11 @@ impl OpensslCa {
         fs::read_to_string(self.path("index.txt")).expect("index.txt").lines().count()
     }
 
+    /// Its database, for `openssl ocsp`.
+    pub fn index(&self) -> PathBuf {
+        self.path("index.txt")
+    }
+
     /// A certificate with a key of its own.
     pub fn issue(&self, names: &[&str], pointers: &Pointers) -> Identity {
         let key = KeyType::Ecdsa256.generate();
