@@ -48,6 +48,9 @@ struct Args {
     /// The keystore, as `ssl_cert_autofetch_keystore` names it
     #[arg(long, value_name = "DIR", global = true, default_value = DEFAULT_KEYSTORE)]
     keystore: PathBuf,
+    /// The passwords of an encrypted keystore, as its `password_file=` names them
+    #[arg(long, value_name = "FILE", global = true)]
+    keystore_password_file: Option<PathBuf>,
     /// Print one JSON object instead of text
     #[arg(long, global = true)]
     json: bool,
@@ -99,6 +102,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn run(args: &Args, clock: &dyn Clock, http: &dyn Http) -> Result<Answer, Failure> {
     let keystore = Keystore::open(&args.keystore)
         .map_err(|e| Failure::unknown(format!("{e}: --keystore DIR names another keystore")))?;
+    let keystore = match &args.keystore_password_file {
+        Some(path) => keystore.with_passwords(password::of_keystore(path)?),
+        None => keystore,
+    };
     let world = World { keystore, clock, http };
     match &args.action {
         Action::List => list::run(&world),

@@ -62,7 +62,11 @@ impl From<KeystoreError> for Failure {
             KeystoreError::Unfit { .. } => Exit::Bad,
             _ => Exit::Unknown,
         };
-        Failure { exit, line: error.to_string() }
+        let hint = match error {
+            KeystoreError::Sealed { .. } => ": --keystore-password-file names the right one",
+            _ => "",
+        };
+        Failure { exit, line: format!("{error}{hint}") }
     }
 }
 

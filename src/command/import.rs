@@ -18,7 +18,7 @@ use super::password::Passwords;
 use crate::bundle::{Bundle, Meta};
 use crate::evidence::chain::{ChainError, check_new_chain, link};
 use crate::facts::CertFacts;
-use crate::keystore::Lock;
+use crate::keystore::{KeystoreError, Lock};
 use crate::settings::{EntryName, Secret};
 
 mod choose;
@@ -68,6 +68,7 @@ pub fn run(world: &World, args: &Args) -> Result<Answer, Failure> {
         refuse_revoked(world, name, &new)?;
     }
 
+    refuse_to_expose(world)?;
     let lock = lock(world, name)?;
     let old = world.keystore.load(name)?.ok();
     let committed = world.keystore.commit(&lock, &chain_pem, &key_pem, &new.meta)?;
@@ -136,6 +137,17 @@ fn refuse_revoked(world: &World, name: &EntryName, new: &Bundle) -> Result<(), F
         ))),
         _ => Ok(()),
     }
+}
+
+/// Among encrypted keys none is stored in the clear. Nor is one encrypted with another password
+/// than theirs: the workers could not read it.
+fn refuse_to_expose(world: &World) -> Result<(), Failure> {
+    for name in world.keystore.entries()? {
+        if let Err(error @ KeystoreError::Sealed { .. }) = world.keystore.load(&name) {
+            return Err(error.into());
+        }
+    }
+    Ok(())
 }
 
 /// The holder may be talking to a CA, but not for long at a time.

@@ -6,6 +6,22 @@ use zeroize::Zeroizing;
 
 use super::answer::Failure;
 use super::keyfile::read_file;
+use crate::settings::{self, Secret};
+
+/// All lines of the keystore's own password file.
+pub fn of_keystore(path: &Path) -> Result<settings::Passwords, Failure> {
+    let bytes = read_file(path)?;
+    let line = |line: &[u8]| Secret::new(line.strip_suffix(b"\r").unwrap_or(line).to_vec());
+    let lines = bytes.bytes().split(|b| *b == b'\n').map(line);
+    let lines: Vec<Secret> = lines.filter(|line| !line.bytes().is_empty()).collect();
+    if lines.is_empty() {
+        let path = path.display();
+        return Err(Failure::bad(format!(
+            "--keystore-password-file \"{path}\": no password found"
+        )));
+    }
+    Ok(settings::Passwords::new(lines))
+}
 
 /// The passwords of a file with keys in it.
 #[derive(Default)]

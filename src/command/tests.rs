@@ -250,3 +250,36 @@ fn a_keystore_that_is_not_there_is_no_answer() {
         line.ends_with("(2: No such file or directory): --keystore DIR names another keystore")
     );
 }
+
+#[test]
+fn an_encrypted_keystore_wants_its_password() {
+    let scene = Scene::new();
+    let secret = |text: &str| Secret::new(text.into());
+    let passwords = crate::settings::Passwords::new(vec![secret("new"), secret("old")]);
+    let (name, id) = (entry("a.example"), scene.leaf("a.example", (-DAY, DAY)));
+    let keystore = scene.keystore().with_passwords(passwords);
+    {
+        let lock = keystore.try_lock(&name).unwrap().unwrap();
+        let chain = [id.pem(), scene.ca.pem()].concat();
+        keystore.commit(&lock, &chain, &key_of(&id), &Meta::default()).unwrap();
+    }
+    let right = scene.write("right", b"other\r\nnew\r\n");
+    let wrong = scene.write("wrong", b"nonsense\n");
+    let all = [id.pem(), scene.ca.pem(), key_of(&id).bytes().to_vec()].concat();
+    let file = scene.write("all", &all);
+    for args in [vec!["show", "a.example"], vec!["import", "a.example", &file]] {
+        for with in [&[][..], &["--keystore-password-file", &wrong]] {
+            let (exit, line) = scene.fail(&[&args[..], with].concat());
+            assert_eq!(exit, Exit::Unknown, "{line}");
+            assert!(line.ends_with("--keystore-password-file names the right one"), "{line}");
+        }
+        scene.run(&[&args[..], &["--keystore-password-file", &right]].concat());
+    }
+    assert_eq!(scene.run(&["list"]).json["entries"][0]["state"], "unreadable");
+    // Nor beside it in the clear.
+    let b = scene.leaf("b.example", (-DAY, DAY));
+    let file = scene.write("b", &[b.pem(), scene.ca.pem(), key_of(&b).bytes().to_vec()].concat());
+    assert_eq!(scene.fail(&["import", "b.example", &file]).0, Exit::Unknown);
+    let key = std::fs::read(keystore.dir().join("certs/a.example/current/privkey.pem")).unwrap();
+    assert!(key.starts_with(b"-----BEGIN ENCRYPTED PRIVATE KEY-----"));
+}
