@@ -213,7 +213,7 @@ fn bao() -> Ca {
 
 fn cfssl() -> Ca {
     let cfssl = Cfssl::start();
-    let server = cfssl.serve();
+    let (server, responder) = (cfssl.serve(), cfssl.respond());
     let address = server.url.trim_start_matches("http://").parse().expect("address");
     let dir = tempfile::tempdir().expect("directory");
     let key = dir.path().join("auth.key");
@@ -237,7 +237,7 @@ fn cfssl() -> Ca {
             let answer = json!({"success": true, "result": {"certificate": certificate}});
             Some(answer.to_string().into_bytes())
         }),
-        _keep: vec![Box::new(server), Box::new(cfssl), Box::new(dir)],
+        _keep: vec![Box::new(server), Box::new(responder), Box::new(cfssl), Box::new(dir)],
     }
 }
 

@@ -13,11 +13,13 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::acme;
+use super::answering::Source;
 use super::command::run;
 use super::http::Http;
 use super::pki::{Identity, KeyType};
 use super::ports::Port;
 use super::process::{Process, wait_until};
+use super::responder::Responder;
 
 /// A CA in a directory, and its responder, if [`Cfssl::publish`] has started it.
 pub struct Cfssl {
@@ -118,6 +120,11 @@ impl Cfssl {
         let http = Http::plain();
         wait_until("cfssl serve", Duration::from_secs(20), || http.get(&url).is_ok());
         CfsslServer { url, _process: process, _port: port }
+    }
+
+    /// A responder where its certificates say, that knows of each as soon as it is issued.
+    pub fn respond(&self) -> Responder {
+        Responder::start(self.port.clone(), self.ca.clone(), Source::Own)
     }
 
     /// The CA and its key, for a responder that speaks in its name.
