@@ -144,8 +144,11 @@ fn acme_from_the_first_request_on() {
 #[test]
 #[ignore = "needs nginx, the module and pebble: scripts/test.sh"]
 fn acme_at_the_certificate() {
-    let rows = usual(["*", "*"], acme_says);
-    run("certificate: ", "/certZ/", acme(), without_connection(rows));
+    // With all rows Pebble is the slowest part.
+    let some = [Break::Status(403), Break::Status(503), Break::Page, Break::Cut, Break::Close];
+    let mut rows = usual(["*", "*"], acme_says);
+    rows.retain(|row| some.contains(&row.how));
+    run("certificate: ", "/certZ/", acme(), rows);
 }
 
 #[test]
@@ -371,4 +374,4 @@ fn check_told(nginx: &Nginx, case: &Case, name: &str, what: &str) {
     assert!(text::is_like(cause, &expected), "{cause}\n{expected}");
 }
 
-const WITHIN: Duration = Duration::from_secs(60);
+const WITHIN: Duration = Duration::from_secs(120);
