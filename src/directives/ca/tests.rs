@@ -389,7 +389,7 @@ fn protocols() {
         (
             &[command, program, url],
             "\"url\" in ssl_cert_autofetch_ca \"corp\" is of protocol \"acme\", \"vault\", \
-             \"cfssl\", but its protocol is \"command\"",
+             \"cfssl\", \"est\", but its protocol is \"command\"",
         ),
         (
             &[url, program],
