@@ -72,6 +72,12 @@ impl Engine {
         self.pool.start();
     }
 
+    /// Waits until the keystore was looked at once, `patience` at most: handshakes that come then
+    /// need not wait for it. For the start of a worker, before its event loop.
+    pub fn await_look(&self, patience: Duration) {
+        self.pool.await_look(patience);
+    }
+
     /// A handshake waits for this entry: a job begins, unless one runs already. Its end comes as
     /// [`Update::finished`]. For the event loop: never blocks.
     pub fn demand(&self, entry: usize) {

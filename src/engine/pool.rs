@@ -15,8 +15,8 @@ pub struct Pool {
     crew: Mutex<Crew>,
     /// Wakes the disk thread.
     bell: Condvar,
-    /// Wakes who waits for all threads to be gone.
-    gone: Condvar,
+    /// Wakes who waits for the first look around, or for all threads to be gone.
+    done: Condvar,
 }
 
 #[derive(Default)]
@@ -26,13 +26,14 @@ struct Crew {
     /// Those of them that wait for work.
     idle: usize,
     has_watch: bool,
+    has_looked: bool,
     poked: bool,
     stopping: bool,
 }
 
 impl Pool {
     pub fn new(desk: Arc<Desk>) -> Pool {
-        Pool { desk, crew: Mutex::default(), bell: Condvar::new(), gone: Condvar::new() }
+        Pool { desk, crew: Mutex::default(), bell: Condvar::new(), done: Condvar::new() }
     }
 
     /// Starts the disk thread, and the one that waits for work.
@@ -50,6 +51,13 @@ impl Pool {
         self.call_one();
     }
 
+    /// Waits until the disk thread has looked at all entries once, but not for long.
+    pub fn await_look(&self, patience: Duration) {
+        let is_looking = |crew: &mut Crew| crew.has_watch && !crew.has_looked;
+        // Late, or a panic elsewhere: what is not known yet comes by itself.
+        let _ = self.done.wait_timeout_while(lock(&self.crew), patience, is_looking);
+    }
+
     /// The disk thread looks around now. For the event loop.
     pub fn poke(&self) {
         lock(&self.crew).poked = true;
@@ -64,7 +72,7 @@ impl Pool {
         self.desk.work.notify_all();
         self.bell.notify_all();
         let is_left = |crew: &mut Crew| crew.hands > 0 || crew.has_watch;
-        let waited = self.gone.wait_timeout_while(lock(&self.crew), patience, is_left);
+        let waited = self.done.wait_timeout_while(lock(&self.crew), patience, is_left);
         let mut crew = match waited {
             Ok((crew, _)) => crew,
             Err(poisoned) => poisoned.into_inner().0,
@@ -92,7 +100,7 @@ impl Pool {
         impl Drop for Guard {
             fn drop(&mut self) {
                 (self.1)(&mut lock(&self.0.crew));
-                self.0.gone.notify_all();
+                self.0.done.notify_all();
             }
         }
         let guard = Guard(Arc::clone(&self), end);
@@ -106,6 +114,8 @@ impl Pool {
             // A defect of ours must not end it: nothing would be renewed or seen any more.
             let look = AssertUnwindSafe(|| watch.look(&self.desk));
             let next = catch_unwind(look).unwrap_or_default();
+            lock(&self.crew).has_looked = true;
+            self.done.notify_all();
             self.call_one();
             let rest = next.map_or(SECOND, |t| t.since(self.desk.now()).clamp(SHORTEST, SECOND));
             let quiet = |crew: &mut Crew| !crew.poked && !crew.stopping;

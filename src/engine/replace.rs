@@ -115,7 +115,11 @@ impl ReplaceJob {
     fn order(&mut self, desk: &Desk, mut attempt: Box<Attempt>) -> Next {
         let fits = attempt.under_way(desk).is_some();
         let pending = match attempt.pending.take() {
-            Some(pending) if fits => Ok(pending),
+            Some(mut pending) if fits => {
+                // It may have been ordered as a renewal, and the old one be revoked since.
+                pending.order.reason = attempt.why.word().into();
+                Ok(pending)
+            }
             other => {
                 other.iter().for_each(|p| write_off(desk, &attempt.lock, p));
                 attempt.left.extend(other.map(|p| p.order));

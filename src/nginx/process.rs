@@ -138,8 +138,16 @@ fn start(cycle: *mut ngx_cycle_t, main: &mut MainConf) -> Result<(), String> {
     listen(cycle, own, worker)?;
     // SAFETY: as above.
     start_masked(unsafe { &(*worker).engine });
+    // SAFETY: as above; nobody else has a reference to it yet.
+    let worker = unsafe { &mut *worker };
+    worker.engine.await_look(FIRST_LOOK);
+    worker.take_updates();
     Ok(())
 }
+
+/// Nothing is served meanwhile, by other servers neither; clients wait in the socket's queue. A
+/// keystore that needs longer holds only the handshakes that need it.
+const FIRST_LOOK: Duration = Duration::from_millis(300);
 
 /// Starts the engine's threads with all signals blocked: nginx's handlers are for its own thread.
 fn start_masked(engine: &Engine) {

@@ -92,3 +92,17 @@ fn stopping_before_the_start_and_in_the_middle() {
     let lock = world.keystore().try_lock(&world.settings.name).unwrap();
     assert!(lock.is_some(), "everything was given back");
 }
+
+#[test]
+fn what_is_stored_is_known_when_the_first_look_is_over() {
+    let world = World::new();
+    let stored = world.store(0x11);
+    let (engine, _host) = engine(&world);
+    engine.await_look(Duration::ZERO); // not begun: nothing to wait for
+    assert!(engine.take_updates().is_empty());
+    engine.start();
+    engine.await_look(Duration::from_secs(20));
+    let known = |u: &Update| u.view.bundle.as_ref().is_ok_and(|b| b.facts.serial == stored);
+    assert!(engine.take_updates().iter().any(known));
+    assert!(engine.stop(Duration::from_secs(20)));
+}

@@ -49,6 +49,22 @@ fn an_order_that_takes_long_is_left_and_taken_up() {
 }
 
 #[test]
+fn an_order_is_told_why_it_is_gone_on_with() {
+    let world = World::new();
+    let old = world.store(0x11);
+    world.cas[0].script(vec![Do::Wait(s(5000))]);
+    let mut worker = world.worker();
+    world.clock.advance(s(21 * 86_400));
+    world.pass(&mut [&mut worker], s(5));
+    world.responder.say(&old, &[Say::Revoked(Reason::KeyCompromise)]);
+    world.pass(&mut [&mut worker], s(4000));
+    assert_eq!(world.stored(), Some(world.cas[0].serial(1)));
+    let reasons = world.cas[0].reasons.lock().unwrap().clone();
+    assert_eq!((reasons[0].as_str(), reasons[1].as_str()), ("renewal", "keyCompromise"));
+    assert_eq!(world.cas[0].orders(), 1);
+}
+
+#[test]
 fn the_lock_is_not_held_without_end() {
     let (world, _) = revoked();
     world.cas[0].script((0..1000).map(|_| Do::Wait(s(10))).collect());

@@ -38,6 +38,8 @@ pub struct FakeCa {
     pub abandoned: AtomicUsize,
     /// Each key that a CSR asked for, in DER.
     pub keys: Mutex<Vec<Vec<u8>>>,
+    /// What each step was told of why.
+    pub reasons: Mutex<Vec<String>>,
     /// How long a request of each step might have taken.
     pub limits: Mutex<Vec<Duration>>,
     /// What it issues has the TLS feature.
@@ -73,6 +75,7 @@ impl FakeCa {
             abandoned: AtomicUsize::new(0),
             keys: Mutex::default(),
             limits: Mutex::default(),
+            reasons: Mutex::default(),
             must_staple: AtomicBool::new(false),
             suggestion: Mutex::default(),
             asked: AtomicUsize::new(0),
@@ -146,6 +149,7 @@ impl Ca for FakeCa {
         let key = PKey::private_key_from_pem(pending.key_pem.bytes()).unwrap();
         assert!(key.public_eq(&public), "the pending key is another one");
 
+        self.reasons.lock().unwrap().push(order.reason.clone());
         self.limits.lock().unwrap().push(haste::limited(s(30)));
         let mut script = self.script.lock().unwrap();
         if script.front().is_some_and(|next| matches!(next, Do::Down)) {
