@@ -178,7 +178,9 @@ impl fmt::Display for Event {
 }
 
 fn failed(f: &mut fmt::Formatter<'_>, what: &str, cause: &str, retry: Duration) -> fmt::Result {
-    write!(f, "{what} failed: {}, next attempt in {} s", printable(cause), retry.as_secs())
+    // Never sooner than it says.
+    let seconds = retry.as_millis().div_ceil(1000);
+    write!(f, "{what} failed: {}, next attempt in {seconds} s", printable(cause))
 }
 
 /// One line, bounded, without control characters: causes quote bytes from the network.

@@ -162,7 +162,8 @@ fn errors_of_the_ca() {
         assert_eq!(worker.decide(None), Decision::Refuse(Refusal::Bad(Badness::Missing)));
         let wait = worker.news().next_issue.unwrap().since(world.now());
         assert!(s(case.seconds.0) <= wait && wait <= s(case.seconds.1), "{}: {wait:?}", case.cause);
-        let line = format!("ISSUE failed: {}, next attempt in {} s", case.cause, wait.as_secs());
+        let seconds = wait.as_millis().div_ceil(1000);
+        let line = format!("ISSUE failed: {}, next attempt in {seconds} s", case.cause);
         assert_eq!(told.lines(), [line]);
         assert_eq!(told.verdicts(), ["refused: no certificate yet"]);
         assert_eq!(told.count(Count::IssueError), 1);
