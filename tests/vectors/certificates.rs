@@ -1,5 +1,7 @@
 //! Every certificate of x509 is read, and as OpenSSL reads it, but for a few broken ones.
 
+use std::net::IpAddr;
+
 use cert_autofetch::clock::Time;
 use cert_autofetch::facts::CertFacts;
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
@@ -88,9 +90,18 @@ fn moment(time: &Asn1TimeRef) -> Time {
 }
 
 fn names(theirs: &X509) -> Vec<String> {
-    let names = theirs.subject_alt_names().into_iter().flatten();
-    let dns = names.filter_map(|name| name.dnsname().map(str::to_ascii_lowercase));
-    dns.filter(|name| name.bytes().all(|b| b.is_ascii_graphic())).collect()
+    let all = theirs.subject_alt_names().into_iter().flatten();
+    let name = |name: openssl::x509::GeneralName| match (name.dnsname(), name.ipaddress()) {
+        (Some(dns), _) => Some(dns.to_ascii_lowercase()),
+        (None, Some(bytes)) => address(bytes),
+        (None, None) => None,
+    };
+    all.filter_map(name).filter(|name| name.bytes().all(|b| b.is_ascii_graphic())).collect()
+}
+
+fn address(bytes: &[u8]) -> Option<String> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(|b| IpAddr::from(b).to_string());
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(|b| IpAddr::from(b).to_string())).ok()
 }
 
 fn responders(theirs: &X509) -> Vec<String> {
