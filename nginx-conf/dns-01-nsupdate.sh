@@ -23,7 +23,7 @@ TTL=60
 # The authoritative servers, with spaces between: all have to answer with the record before the CA is
 # told. Empty: SERVER alone.
 SERVERS=
-# So many seconds at most; less than "timeout" of the CA.
+# So many seconds at most, for all of them; less than "timeout" of the CA.
 WAIT=20
 
 set -eu
@@ -36,6 +36,7 @@ main() {
     case ${1:-} in
         present)
             update add "$RECORD. $TTL TXT \"$VALUE\""
+            deadline=$(($(date +%s) + WAIT))
             for server in ${SERVERS:-$SERVER}; do
                 await "$server"
             done
@@ -57,10 +58,8 @@ update() {
 # await SERVER: until it answers with the value.
 await() {
     command -v dig >/dev/null || return 0
-    waited=0
     until answers "$1"; do
-        waited=$((waited + 1))
-        [ "$waited" -le "$WAIT" ] || fail "$1 does not answer with the record of $RECORD"
+        [ "$(date +%s)" -lt "$deadline" ] || fail "$1 does not answer with the record of $RECORD"
         sleep 1
     done
 }

@@ -6,8 +6,9 @@
 #         command  /usr/local/libexec/openssl-ca.sh /etc/ssl/corp-ca -days 30;
 #     }
 #
-# The folder has ca.cnf (with "copy_extensions = copy", for the names are in the request), ca.pem
-# and what ca.cnf names; the workers' user writes there. Further arguments are those of
+# The folder has ca.cnf (with "copy_extensions = copy", for the names are in the request, and
+# "unique_subject = no", for a renewal has the subject of what it renews), ca.pem and what ca.cnf
+# names; the workers' user writes there. Further arguments are those of
 # `openssl ca`. Which names it signs is for ca.cnf's policy to say, or for a line here: exit code 1
 # and a word on standard error refuse.
 set -eu

@@ -265,7 +265,7 @@ fn a_program_inherits_nothing() {
     let draft = Draft::new();
     let issue = draft.issue();
     let script = draft.script(&format!(
-        "grep ^Sig /proc/self/status >$DIR/signals; ls /proc/self/fd >$DIR/fds; exec {issue}"
+        "grep -E '^(Sig|Umask)' /proc/self/status >$DIR/signals; ls /proc/self/fd >$DIR/fds; exec {issue}"
     ));
     let scene = draft.start(&script, "", &one());
     let old = scene.monitor.wait_valid("a.test");
@@ -274,6 +274,7 @@ fn a_program_inherits_nothing() {
     scene.client("a.test").connect().expect("handshake");
     assert_eq!(scene.read("fds"), "0\n1\n2\n3\n", "3 is the folder that is listed");
     let signals = scene.read("signals");
+    assert!(signals.contains("Umask:\t0077\n"), "{signals}");
     let set = |name: &str| {
         let line = signals.lines().find_map(|l| l.strip_prefix(name)).expect("a set");
         u64::from_str_radix(line.trim(), 16).expect("digits")
