@@ -49,6 +49,9 @@ pub trait Ca: Send + Sync {
 pub struct Order {
     /// The CA's name from the configuration.
     pub ca: String,
+    /// The entry's name, which a wildcard may stand for among the names.
+    #[serde(default)]
+    pub entry: String,
     /// The SANs asked for.
     pub names: Vec<String>,
     /// Why: `missing`, `renewal`, `requested`, else as [`Replaced::reason`].

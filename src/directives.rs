@@ -349,8 +349,8 @@ pub static CA_DIRECTIVES: &[Directive] = &[
         "subject",
         "DN",
         "",
-        "put into the CSR, such as `\"O=Corp, OU=Web, C=DE\"`, in this order; CN is the first server \
-         name unless it is given here; CAs may leave it out",
+        "put into the CSR, such as `\"O=Corp, OU=Web, C=DE\"`, in this order; CN is the first host \
+         name of the request unless it is given here; CAs may leave it out",
     ),
     ca_directive(
         "issuer_certificate",

@@ -274,7 +274,8 @@ fn order(name: &str) -> Order {
     let names = vec![name.to_owned()];
     let csr = csr(&new_key(KeyType::Ecdsa256).unwrap(), &names, false, None).unwrap();
     let (ca, reason) = ("corp".into(), "missing".into());
-    Order { ca, names, csr, reason, accepted: false, state: serde_json::Value::Null }
+    let entry = names[0].clone();
+    Order { ca, entry, names, csr, reason, accepted: false, state: serde_json::Value::Null }
 }
 
 fn ca(settings: &AcmeSettings, http: NetworkHttp, store: &Arc<Memory>) -> AcmeCa {

@@ -258,6 +258,7 @@ impl World {
                 ca: "corp".into(),
                 names,
                 csr,
+                entry: "a.example".into(),
                 reason: "missing".into(),
                 accepted: false,
                 state: serde_json::Value::Null,

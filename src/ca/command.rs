@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::csr::to_pem;
 use super::{Ca, IssueError, Order, Progress, is_chain};
 use crate::bundle::Bundle;
+use crate::http::haste;
 use crate::program::{Program, ProgramError, Programs};
 use crate::settings::CommandSettings;
 
@@ -33,7 +34,7 @@ impl CommandCa {
         current: Option<&Bundle>,
     ) -> Result<Vec<u8>, ProgramError> {
         let mut environment = vec![
-            ("NAME", order.names.first().cloned().unwrap_or_default()),
+            ("NAME", order.entry.clone()),
             ("NAMES", order.names.join(",")),
             ("REASON", order.reason.clone()),
             ("CA", self.settings.ca.clone()),
@@ -44,7 +45,7 @@ impl CommandCa {
             environment: &environment,
             stdin: csr.as_bytes(),
             limit: LIMIT,
-            timeout: self.settings.timeout,
+            timeout: haste::limited(self.settings.timeout),
         };
         self.programs.run(&program)
     }
@@ -58,7 +59,7 @@ impl CommandCa {
                 IssueError::Configuration(format!("{WHAT}: {text}, see \"command\""))
             }
             ProgramError::Timeout => {
-                let limit = self.settings.timeout.as_secs();
+                let limit = haste::limited(self.settings.timeout).as_secs_f64().round();
                 let cause = format!("{text} after {limit} s, see \"timeout\"");
                 IssueError::Unreachable { what: WHAT, cause }
             }

@@ -182,6 +182,7 @@ fn shows_all_that_is_stored() {
         keystore.record_issuance(&lock, "corp", NOW, true).unwrap();
         let order = crate::ca::Order {
             ca: "corp".into(),
+            entry: "a.example".into(),
             names: vec!["a.example".into()],
             reason: "renewal".into(),
             csr: vec![1],

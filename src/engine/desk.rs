@@ -204,7 +204,7 @@ impl Desk {
         self.publish(entry, |news| {
             // What was noted since then is about this one: another worker knew it before.
             if news.check_failures > 0 && (stored_at.is_none() || news.noted_at < stored_at) {
-                if news.issue_failures == 0 {
+                if news.issue_failures == 0 && !news.pending {
                     news.last_error = None;
                 }
                 (news.next_check, news.check_failures) = (None, 0);
@@ -222,8 +222,8 @@ impl Desk {
         }
         self.publish(entry, |news| {
             news.bad_since = None;
-            if why.is_none() && news.issue_failures > 0 {
-                (news.next_issue, news.issue_failures) = (None, 0);
+            if why.is_none() && (news.issue_failures > 0 || news.pending) {
+                (news.next_issue, news.issue_failures, news.pending) = (None, 0, false);
                 if news.check_failures == 0 {
                     news.last_error = None;
                 }

@@ -100,6 +100,8 @@ pub struct News {
     /// After a failed issuance: when the next one is due; None: none failed.
     pub next_issue: Option<Time>,
     pub issue_failures: u32,
+    /// An order waits at a CA, and that was told.
+    pub pending: bool,
     pub last_error: Option<String>,
     /// When the next attempts were noted: before that the clock was set back, and they are not
     /// waited for.

@@ -11,7 +11,7 @@ use super::desk::Desk;
 use super::host::Host;
 use super::outcome;
 use super::ports::NoAnswer;
-use super::renewal::RenewalJob;
+use super::renewal::{self, RenewalJob};
 use super::replace::{self, ReplaceJob};
 use crate::clock::Time;
 
@@ -98,8 +98,7 @@ impl Job {
             Lane::Crl => {
                 crl::fail(desk, &mut entry, &NoAnswer { cause: cause.into(), retry_after: None });
             }
-            // Asked again by the next watch: nothing was noted.
-            Lane::Renewal => {}
+            Lane::Renewal => renewal::panicked(desk, &mut entry),
             Lane::Replace => {
                 replace::give_up(desk, &mut entry, cause);
             }

@@ -19,8 +19,8 @@ use crate::ca::{Ca, ChallengeAnswer, Challenges, IssueError};
 use crate::clock::{Clock, SystemClock, Time};
 use crate::evidence::crl::{self, Crls};
 use crate::evidence::ocsp::{self, RequestSigner};
-use crate::http::Http;
 use crate::http::network::NetworkHttp;
+use crate::http::{Http, haste};
 use crate::keystore::{Keystore, KeystoreError};
 use crate::program::{Programs, Supervised};
 use crate::report::Event;
@@ -232,7 +232,7 @@ impl AccountStore for Store {
     }
 
     fn with_lock(&self, ca: &str, change: &mut Change<'_>) -> Result<(), IssueError> {
-        let lock = self.0.lock_account(ca, LOCK_PATIENCE).map_err(storage)?;
+        let lock = self.0.lock_account(ca, haste::limited(LOCK_PATIENCE)).map_err(storage)?;
         let Some(changed) = change(self.load(ca)?)? else { return Ok(()) };
         let json = serde_json::to_vec(&changed).map_err(|e| IssueError::Storage(e.to_string()))?;
         self.0.store_account(&lock, &Secret::new(json)).map_err(storage)

@@ -128,7 +128,7 @@ pub fn settle_news(desk: &Desk, entry: &mut Entry) {
         news.next_check = None;
         news.check_failures = 0;
         news.working = None;
-        if news.issue_failures == 0 && news.crl_failures == 0 {
+        if news.issue_failures == 0 && !news.pending && news.crl_failures == 0 {
             news.last_error = None;
         }
         if !bad {

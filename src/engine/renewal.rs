@@ -25,7 +25,8 @@ impl RenewalJob {
     }
 
     pub fn host(&self, desk: &Desk) -> Option<String> {
-        self.ca.map(|ca| desk.ports.cas[ca].host().to_owned())
+        // Beside its orders: a server that is slow in this alone must not take their places.
+        self.ca.map(|ca| format!("renewal {}", desk.ports.cas[ca].host()))
     }
 
     pub fn step(&mut self, desk: &Desk) -> Next {
@@ -91,7 +92,8 @@ fn note(
         // The last answer still stands.
         Err(error) => {
             let failures = failures.saturating_add(1);
-            let wait = backoff::issue(failures, error.retry_after(), desk.share());
+            let soon = backoff::issue(failures, error.retry_after(), desk.share());
+            let wait = if may_pass(&error) { soon } else { soon.max(LASTING) };
             let cause = format!("\"{}\": {error}", desk.plan.cas[ca].name);
             let event = What::CheckFailed { cause, retry: wait };
             let next = now + wait;
@@ -112,5 +114,18 @@ fn note(
     desk.tell(entry, events, vec![]);
 }
 
+/// RFC 9773, 4.3.3: whether it is worth asking again soon.
+fn may_pass(error: &IssueError) -> bool {
+    matches!(error, IssueError::Unreachable { .. } | IssueError::Busy { .. })
+}
+
+/// A job that ended by a panic: its request is not repeated each second.
+pub fn panicked(desk: &Desk, entry: &mut Entry) {
+    let (Some(ca), Ok(bundle)) = (issuing_ca(desk, entry), entry.bundle.clone()) else { return };
+    let cause = "internal error: the job ended by a panic".into();
+    note(desk, entry, ca, &bundle, Err(IssueError::Configuration(cause)));
+}
+
+const LASTING: Duration = Duration::from_secs(6 * 3600);
 /// A CA may begin to offer it.
 const NOT_OFFERED: Duration = Duration::from_secs(86_400);

@@ -107,6 +107,7 @@ impl ReplaceJob {
                 }
             }
         }
+        attempt.abandon(desk);
         let mut entry = desk.entry(self.entry);
         self.fail(desk, &mut entry, *attempt)
     }
@@ -196,7 +197,7 @@ impl ReplaceJob {
         let ca = &desk.plan.cas[attempt.ca].name;
         let cause = format!("\"{ca}\": the order is still pending");
         drop(attempt);
-        postpone(desk, &mut entry, &cause, now + time, vec![])
+        leave_pending(desk, &mut entry, &cause, now + time)
     }
 
     /// An error of a CA: the next one is asked, but not with what is wrong with the name.
@@ -289,7 +290,8 @@ impl ReplaceJob {
         let (csr, key_pem) = make().map_err(|e| format!("key: {e}"))?;
         let ca = ca.name.clone();
         let reason = attempt.why.word().into();
-        let order = Order { ca, names, reason, csr, accepted: false, state: Default::default() };
+        let (entry, state) = (settings.name.to_string(), Default::default());
+        let order = Order { ca, entry, names, reason, csr, accepted: false, state };
         let replaces = attempt.why.reason().map(|reason| Replacing {
             serial: attempt.old.clone(),
             reason: reason.into(),
@@ -343,6 +345,19 @@ pub fn give_up(desk: &Desk, entry: &mut Entry, cause: &str) -> Next {
     postpone(desk, entry, cause, next, vec![])
 }
 
+/// Nothing has failed: the order is asked about again then. Told once, however long it takes.
+fn leave_pending(desk: &Desk, entry: &mut Entry, cause: &str, next: Time) -> Next {
+    let is_told = entry.news.pending && entry.news.last_error.as_deref() == Some(cause);
+    let event = What::IssueFailed { cause: cause.into(), retry: next.since(desk.now()) };
+    desk.tell(entry, if is_told { vec![] } else { vec![event] }, vec![]);
+    desk.publish(entry, |news| {
+        (news.next_issue, news.pending) = (Some(next), true);
+        news.last_error = Some(brief(cause));
+        news.working = None;
+    });
+    Next::Done(End::Idle { since: None })
+}
+
 /// Says why there is no new certificate, and when it is tried again.
 pub fn postpone(
     desk: &Desk,
@@ -357,6 +372,7 @@ pub fn postpone(
     desk.publish(entry, |news| {
         news.next_issue = Some(next);
         news.issue_failures = news.issue_failures.saturating_add(1);
+        news.pending = false;
         news.last_error = Some(brief(cause));
         news.working = None;
     });

@@ -1,6 +1,7 @@
 //! Haste: while handshakes wait and there is another CA to ask, one that does not answer must not
 //! take the time of both. The limit is for each request of what runs in [`with`], on this thread:
-//! a protocol neither knows of it nor can forget it.
+//! a protocol neither knows of it nor can forget it. A program that is the CA has it too; one that
+//! only puts a record into the DNS has not, for which seconds are no time.
 
 use std::cell::Cell;
 use std::time::Duration;

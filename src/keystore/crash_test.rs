@@ -115,6 +115,7 @@ fn child() {
                 ca: "corp".into(),
                 names: vec![ENTRY.into()],
                 csr: Vec::new(),
+                entry: "a.example".into(),
                 reason: "missing".into(),
                 accepted: false,
                 state: id.clone().into(),

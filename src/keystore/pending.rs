@@ -156,6 +156,7 @@ mod tests {
                 ca: "corp".into(),
                 names: vec!["a.example".into()],
                 csr: vec![1, 2],
+                entry: "a.example".into(),
                 reason: "missing".into(),
                 accepted: false,
                 state: serde_json::json!({ "url": "https://ca/1" }),

@@ -141,6 +141,7 @@ mod tests {
                 ca: "corp".into(),
                 names: vec!["a.example".into()],
                 csr: Vec::new(),
+                entry: "a.example".into(),
                 reason: "missing".into(),
                 accepted: false,
                 state: serde_json::Value::Null,

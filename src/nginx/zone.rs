@@ -203,6 +203,7 @@ impl Zone {
             if old_main.entries[j] != *entry || old_main.raw.cas() != main.raw.cas() {
                 (news.next_check, news.next_issue) = (None, None);
                 (news.check_failures, news.issue_failures) = (0, 0);
+                news.pending = false;
             }
             self.change_news(i, &mut |new| *new = news.clone());
         }

@@ -31,6 +31,7 @@ pub fn run(data: &[u8]) {
         ca: "corp".into(),
         names: vec!["shop.example".into(), "www.shop.example".into()],
         csr: vec![0x30, 0x00],
+        entry: "a.example".into(),
         reason: "missing".into(),
         accepted: false,
         state: serde_json::Value::Null,

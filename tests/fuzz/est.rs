@@ -75,6 +75,7 @@ fn order() -> Order {
     Order {
         ca: "corp".into(),
         names,
+        entry: "a.example".into(),
         reason: "missing".into(),
         csr,
         accepted: false,

@@ -87,6 +87,9 @@ const DIRECTORY_AGE: Duration = Duration::from_secs(3600);
 /// Only for the directory, an unsigned GET: directories have moved.
 const DIRECTORY_REDIRECTS: u32 = 3;
 
+/// For what nobody waits for.
+const PUBLIC_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A nonce that is refused is normal (section 6.5); Pebble can be told to refuse every second.
 const NONCE_ATTEMPTS: u32 = 16;
 
@@ -134,6 +137,7 @@ impl Client {
     pub fn get(&self, what: &'static str, url: &str) -> Result<Response, IssueError> {
         let mut request = self.request(Method::Get, url);
         request.headers.push(("Accept", JSON.into()));
+        request.timeout = self.timeout.min(PUBLIC_TIMEOUT);
         self.send(what, &request)
     }
 

@@ -39,6 +39,7 @@ fn scene(key: Option<&[u8]>, answers: &[(u16, Value)]) -> (CfsslCa, Arc<Server>,
     let order = Order {
         ca: "corp".into(),
         names,
+        entry: "a.example".into(),
         reason: "missing".into(),
         csr,
         accepted: false,

@@ -48,6 +48,7 @@ fn scene(end: Result<&str, ProgramError>) -> (CommandCa, Arc<Fake>, Order) {
     let csr = csr(&new_key(KeyType::Ecdsa256).unwrap(), &names, false, None).unwrap();
     let order = Order {
         ca: "corp".into(),
+        entry: "a.example".into(),
         names,
         reason: "superseded".into(),
         csr,
@@ -93,6 +94,15 @@ fn what_a_program_gets() {
     ca.step(&mut order, Some(&bundle)).unwrap();
     expected.environment.push(("SERIAL", bundle.facts.serial.to_string()));
     assert_eq!(fake.started.lock().unwrap().pop().unwrap(), expected);
+}
+
+#[test]
+fn in_haste_it_has_less_time() {
+    let (ca, fake, mut order) = scene(Err(ProgramError::Timeout));
+    let step = || ca.step(&mut order, None).unwrap_err().to_string();
+    let error = haste::with(Some(Duration::from_secs(3)), step);
+    assert_eq!(error, "command: \"/bin/issue\" timed out after 3 s, see \"timeout\"");
+    assert_eq!(fake.started.lock().unwrap().pop().unwrap().timeout, Duration::from_secs(3));
 }
 
 #[test]

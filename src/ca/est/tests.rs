@@ -51,7 +51,8 @@ pub(super) fn order(reason: &str) -> Order {
     let names: Vec<String> = NAMES.iter().map(|n| n.to_string()).collect();
     let csr = KEY.with(|key| csr(key, &names, false, None).unwrap());
     let (ca, reason) = ("corp".into(), reason.into());
-    Order { ca, names, reason, csr, accepted: false, state: Default::default() }
+    let entry = names[0].clone();
+    Order { ca, entry, names, reason, csr, accepted: false, state: Default::default() }
 }
 
 /// What an entry has now: a certificate whose subject is only a common name, as in our requests.

@@ -53,6 +53,7 @@ impl Scene {
         let mut order = Order {
             ca: "bao".into(),
             names,
+            entry: "a.example".into(),
             reason: "missing".into(),
             csr,
             accepted: false,

@@ -4,6 +4,8 @@ use super::world::*;
 use crate::ca::IssueError;
 use crate::ca::renewal::{RenewalInfo, Window};
 use crate::clock::Time;
+use crate::engine::board::Lane;
+use crate::engine::job::Job;
 use crate::fixture::{NOW, Spec};
 use crate::keystore::Keystore;
 
@@ -110,6 +112,50 @@ fn a_failure_is_told_once_and_tried_again() {
     world.cas[0].suggest(Ok(Some(window(NOW - s(HOUR), 1))));
     world.pass(&mut [&mut worker], s(400));
     assert_eq!(world.cas[0].orders(), 1);
+}
+
+#[test]
+fn what_will_not_pass_is_asked_again_in_six_hours() {
+    let refused = IssueError::Refused {
+        what: "renewalInfo",
+        problem: "HTTP status 404".into(),
+        about_name: false,
+        retry_after: None,
+    };
+    let world = World::new();
+    world.cas[0].suggest(Err(refused));
+    stored(&world, 1);
+    let mut worker = world.worker();
+    world.pass(&mut [&mut worker], s(5 * HOUR));
+    assert_eq!(world.cas[0].asked(), 1);
+    world.pass(&mut [&mut worker], s(HOUR + 10));
+    assert_eq!(world.cas[0].asked(), 2);
+}
+
+/// Renewal information of a slow server must not take the places of orders.
+#[test]
+fn it_has_places_of_its_own() {
+    let world = World::new();
+    world.cas[0].suggest(Ok(None));
+    stored(&world, 1);
+    let worker = world.worker();
+    worker.desk.begin((0, Lane::Renewal), world.now());
+    let (_, job) = worker.desk.board().pick(world.now()).unwrap();
+    let (job, _) = job.step(&worker.desk);
+    assert_eq!(job.host(&worker.desk).as_deref(), Some("renewal one"));
+}
+
+#[test]
+fn a_panic_is_not_repeated_each_second() {
+    let world = World::new();
+    world.cas[0].suggest(Ok(None));
+    stored(&world, 1);
+    let mut worker = world.worker();
+    worker.look();
+    Job::panicked(&worker.desk, (0, Lane::Renewal));
+    world.pass(&mut [&mut worker], s(HOUR));
+    assert_eq!(world.cas[0].asked(), 0);
+    assert!(worker.told().lines().join("\n").contains("internal error"));
 }
 
 #[test]

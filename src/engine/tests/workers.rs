@@ -370,6 +370,7 @@ fn a_stored_certificate_that_is_left_in_pending_is_not_taken_up() {
         ca: "one".into(),
         names: world.settings.names.clone(),
         csr: vec![],
+        entry: "a.example".into(),
         reason: "missing".into(),
         accepted: true,
         state: serde_json::Value::Null,
@@ -457,6 +458,25 @@ fn which_issuance_of_another_configuration_is_gone_on_with() {
         assert_eq!(world.cas[0].abandoned.load(SeqCst), issued - 1);
         assert_eq!(world.stored(), Some(world.cas[0].serial(issued)));
     }
+}
+
+/// Its records stand in the DNS, whether another order follows or not.
+#[test]
+fn an_order_of_no_use_is_abandoned_though_no_ca_may_be_asked() {
+    let mut world = World::new();
+    let old = world.store(0x11);
+    world.responder.say(&old, &[Say::Revoked(crate::evidence::Reason::Superseded)]);
+    world.cas[0].script(vec![Do::Wait(s(600))]);
+    let mut worker = world.worker();
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    assert_eq!(world.cas[0].orders(), 1);
+    worker.host.die();
+    world.settings.names.push("more.example".into());
+    world.ca_settings[0].budget = crate::settings::Budget { count: 0, window: s(86_400) };
+    let mut worker = world.worker_of(&Default::default());
+    world.pass(&mut [&mut worker], s(10));
+    assert_eq!((world.cas[0].orders(), world.cas[0].abandoned.load(SeqCst)), (1, 1));
 }
 
 #[test]

@@ -134,3 +134,39 @@ fn what_cant_be_stored_is_kept_and_no_other_ca_asked() {
     assert_eq!(world.stored(), Some(world.cas[0].serial(1)));
     assert_eq!((world.cas[0].orders(), world.cas[1].orders()), (1, 0));
 }
+
+/// A person may take days: that is no row of failures.
+#[test]
+fn waiting_for_approval_is_no_failure_and_told_once() {
+    let (world, _) = revoked();
+    let waits = (0..8).map(|_| Do::Wait(s(60)));
+    world.cas[0].script(waits.chain([Do::Fail(unreachable())]).collect());
+    let mut worker = world.worker();
+    worker.demand();
+    world.pass(&mut [&mut worker], s(8 * 61));
+    let lines = worker.told().lines().join("\n");
+    let line = "ISSUE failed: \"one\": the order is still pending, next attempt in 60 s";
+    assert_eq!(lines.matches(line).count(), 1, "{lines}");
+    assert_eq!(lines.matches("ISSUE failed").count(), 2, "{lines}");
+    let wait = worker.news().next_issue.map_or(s(0), |next| next.since(world.now()));
+    assert!(wait <= s(12), "the failure is the first: {wait:?}");
+    world.pass(&mut [&mut worker], s(20));
+    assert_eq!(world.stored(), Some(world.cas[0].serial(1)));
+    assert_eq!((world.cas[0].orders(), worker.news().pending), (1, false));
+}
+
+#[test]
+fn what_waits_is_in_the_status_though_checks_go_well() {
+    let world = World::new();
+    world.store(0x11);
+    world.cas[0].script(vec![Do::Wait(s(86_400))]);
+    let mut worker = world.worker();
+    world.clock.advance(s(21 * 86_400));
+    world.pass(&mut [&mut worker], s(4000));
+    let told = "\"one\": the order is still pending";
+    assert_eq!(worker.news().last_error.as_deref(), Some(told));
+    // Imported meanwhile: nothing is waited for.
+    world.store_as(Spec { serial: 0x12, life: (20 * DAY, 300 * DAY), ..Spec::default() });
+    world.pass(&mut [&mut worker], s(5));
+    assert_eq!((worker.news().last_error, worker.news().next_issue), (None, None));
+}
