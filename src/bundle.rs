@@ -1,12 +1,17 @@
 //! A certificate with its key and chain, as stored in one version directory: read, checked, ready.
 
+use std::sync::LazyLock;
+
 use openssl::error::ErrorStack;
-use openssl::pkey::{PKey, Private};
+use openssl::pkey::{PKey, PKeyRef, Private};
+use openssl::ssl::{Ssl, SslContext, SslMethod};
+use openssl::stack::Stack;
 use openssl::x509::X509;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
 use crate::facts::{CertFacts, Serial};
+use crate::openssl_ffi::use_cert_and_key;
 
 /// One version of an entry's certificate. Key and certificate are known to match.
 #[derive(Clone)]
@@ -67,6 +72,34 @@ pub fn is_encrypted(pem: &[u8]) -> bool {
     pem.windows(ENCRYPTED.len()).any(|w| w == ENCRYPTED)
 }
 
+/// Whether OpenSSL takes a chain (leaf first) and its key for a server. At the security level of
+/// the system it may refuse short keys and weak digests, and it has no use for every kind of key.
+pub fn can_be_served(chain: &[X509], key: &PKeyRef<Private>) -> Result<(), Unservable> {
+    let Some((leaf, rest)) = chain.split_first() else { return Ok(()) };
+    // What could not be tried says nothing about the certificate.
+    let Some((mut connection, rest)) = stage(rest) else { return Ok(()) };
+    use_cert_and_key(&mut connection, leaf, key, &rest).map_err(|errors| {
+        let reason = errors.errors().last().and_then(|error| error.reason());
+        Unservable(reason.unwrap_or("it does not say why").into())
+    })
+}
+
+/// OpenSSL's words.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("OpenSSL does not take it: {0}")]
+pub struct Unservable(String);
+
+/// A connection to nobody: a context would cost forty times as much.
+fn stage(rest: &[X509]) -> Option<(Ssl, Stack<X509>)> {
+    static CONTEXT: LazyLock<Option<SslContext>> = LazyLock::new(|| {
+        let builder = SslContext::builder(SslMethod::tls_server());
+        builder.map(|builder| builder.build()).ok()
+    });
+    let mut stack = Stack::new().ok()?;
+    rest.iter().try_for_each(|certificate| stack.push(certificate.clone())).ok()?;
+    Some((Ssl::new(CONTEXT.as_ref()?).ok()?, stack))
+}
+
 /// Why a private key can't be read.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum KeyError {
@@ -89,10 +122,42 @@ pub enum Defect {
 #[cfg(test)]
 mod tests {
     use openssl::ec::{EcGroup, EcKey};
+    use openssl::hash::MessageDigest;
     use openssl::nid::Nid;
+    use openssl::rsa::Rsa;
     use openssl::symm::Cipher;
 
     use super::*;
+    use crate::fixture::{Identity, Spec, ec_key, root, self_signed_with};
+
+    #[test]
+    fn what_openssl_does_not_take() {
+        let rsa = |bits| PKey::from_rsa(Rsa::generate(bits).unwrap()).unwrap();
+        let (ec, short, long) = (ec_key(), rsa(512), rsa(2048));
+        let x448 = PKey::generate_x448().unwrap();
+        let root = root("Root");
+        let weak = self_signed_with(Spec::ca("Weak"), short.clone());
+        let of = |issuer: &Identity, key| issuer.certify(&Spec::default(), key);
+        let below = |issuer: &Identity, key| vec![of(issuer, key), issuer.cert.clone()];
+        let refused = |reason: &str| Err(format!("OpenSSL does not take it: {reason}"));
+        let sha_1 = Spec { digest: MessageDigest::sha1(), ..Spec::default() };
+        let sha_1 = root.certify(&sha_1, &ec);
+        for (name, chain, key, expected) in [
+            ("EC", below(&root, &ec), &ec, Ok(())),
+            ("RSA", below(&root, &long), &long, Ok(())),
+            ("another key", below(&root, &long), &ec, refused("private key mismatch")),
+            ("short", below(&root, &short), &short, refused("ee key too small")),
+            ("issuer short", below(&weak, &ec), &ec, refused("ca key too small")),
+            ("SHA-1", vec![sha_1.clone()], &ec, refused("ca md too weak")),
+            ("above SHA-1", vec![of(&root, &ec), sha_1], &ec, refused("ca md too weak")),
+            ("X448", vec![of(&root, &x448)], &x448, refused("unknown certificate type")),
+            ("none", vec![], &ec, Ok(())),
+        ] {
+            let result = can_be_served(&chain, key).map_err(|e| e.to_string());
+            assert_eq!(result, expected, "{name}");
+            assert!(ErrorStack::get().errors().is_empty(), "{name}");
+        }
+    }
 
     #[test]
     fn encrypted_keys_are_refused_unread() {

@@ -47,6 +47,8 @@ pub struct Spec<'a> {
     pub usage: &'a [&'a str],
     /// OID, critical, contents.
     pub extensions: &'a [(&'a str, bool, &'a [u8])],
+    /// What it is signed with.
+    pub digest: MessageDigest,
 }
 
 impl Default for Spec<'_> {
@@ -59,6 +61,7 @@ impl Default for Spec<'_> {
             ca: false,
             usage: &["serverAuth"],
             extensions: &[],
+            digest: MessageDigest::sha256(),
         }
     }
 }
@@ -161,7 +164,7 @@ fn build<K: HasPublic>(
         let extension = X509Extension::new_from_der(&oid, *critical, &contents).unwrap();
         cert.append_extension(extension).unwrap();
     }
-    cert.sign(signer, MessageDigest::sha256()).unwrap();
+    cert.sign(signer, spec.digest).unwrap();
     // Through DER, as a real one would come: OpenSSL treats built objects otherwise.
     X509::from_der(&cert.build().to_der().unwrap()).unwrap()
 }

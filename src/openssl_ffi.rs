@@ -15,6 +15,7 @@ use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::ocsp::{OcspBasicResponseRef, OcspCertIdRef, OcspRequest, OcspRequestRef};
 use openssl::pkey::{PKeyRef, Private};
+use openssl::ssl::SslRef;
 use openssl::stack::StackRef;
 use openssl::x509::{X509, X509AlgorithmRef, X509Ref};
 use openssl_sys as ffi;
@@ -57,6 +58,22 @@ pub fn request_sign(
             chain.as_ptr(),
             0,
         )
+    };
+    if done == 1 { Ok(()) } else { Err(ErrorStack::get()) }
+}
+
+/// Makes a certificate with its key and the rest of its chain the one of a connection
+/// (`SSL_use_cert_and_key`). Errors too if the security level of the connection forbids them.
+pub fn use_cert_and_key(
+    ssl: &mut SslRef,
+    certificate: &X509Ref,
+    key: &PKeyRef<Private>,
+    chain: &StackRef<X509>,
+) -> Result<(), ErrorStack> {
+    // SAFETY: all are live; the connection, which we may change, takes references of its own to
+    // certificate and key, and to those of the stack.
+    let done = unsafe {
+        SSL_use_cert_and_key(ssl.as_ptr(), certificate.as_ptr(), key.as_ptr(), chain.as_ptr(), 1)
     };
     if done == 1 { Ok(()) } else { Err(ErrorStack::get()) }
 }
@@ -283,7 +300,7 @@ unsafe fn optional_time(time: *const ffi::ASN1_GENERALIZEDTIME) -> Option<Option
 #[allow(non_camel_case_types)]
 enum OCSP_SINGLERESP {}
 
-// ocsp.h of OpenSSL 1.1.1 to 4.0. Only types of openssl-sys, so that no libclang is needed.
+// ocsp.h and ssl.h of OpenSSL 1.1.1 to 4.0. Only types of openssl-sys, so that no libclang is needed.
 #[allow(non_snake_case)]
 unsafe extern "C" {
     fn OCSP_request_add1_nonce(req: *mut ffi::OCSP_REQUEST, val: *mut c_uchar, len: c_int)
@@ -330,4 +347,11 @@ unsafe extern "C" {
     ) -> c_int;
     fn OCSP_id_cmp(a: *const ffi::OCSP_CERTID, b: *const ffi::OCSP_CERTID) -> c_int;
     fn OCSP_id_issuer_cmp(a: *const ffi::OCSP_CERTID, b: *const ffi::OCSP_CERTID) -> c_int;
+    fn SSL_use_cert_and_key(
+        ssl: *mut ffi::SSL,
+        x509: *mut ffi::X509,
+        privatekey: *mut ffi::EVP_PKEY,
+        chain: *mut ffi::stack_st_X509,
+        override_: c_int,
+    ) -> c_int;
 }

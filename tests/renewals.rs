@@ -88,7 +88,7 @@ fn a_certificate_with_another_key_is_replaced() {
 #[ignore = "needs nginx, the module and pebble: scripts/test.sh"]
 fn broken_files_are_replaced() {
     type Breaker = fn(&Stored, &Identity);
-    let breakers: [(&str, Breaker); 5] = [
+    let breakers: [(&str, Breaker); 6] = [
         ("garbage", |s, id| _ = s.put(b"no certificate", &id.key_pem())),
         ("half a key", |s, id| {
             let key = id.key_pem();
@@ -102,6 +102,12 @@ fn broken_files_are_replaced() {
         ("a link to nothing", |s, id| {
             s.put_identity(id);
             fs::remove_dir_all(s.dir.join("versions/1")).expect("remove");
+        }),
+        // At the system's security level, which wants 2048.
+        ("1024 bits", |s, _| {
+            s.put_identity(&earlier(|p| {
+                (p.names, p.key) = (vec!["broken-5.test".into()], KeyType::Rsa1024)
+            }));
         }),
     ];
     let name = |i: usize| format!("broken-{i}.test");

@@ -15,7 +15,7 @@ use super::answer::{Answer, Failure};
 use super::entry::{Entry, State};
 use super::keyfile::{self, Contents};
 use super::password::Passwords;
-use crate::bundle::{Bundle, Meta};
+use crate::bundle::{Bundle, Meta, can_be_served};
 use crate::evidence::chain::{ChainError, check_new_chain, link};
 use crate::facts::CertFacts;
 use crate::keystore::{KeystoreError, Lock};
@@ -52,12 +52,14 @@ pub fn run(world: &World, args: &Args) -> Result<Answer, Failure> {
     let contents = read_all(&args.files, &passwords.unwrap_or_default())?;
     let Chosen { leaf, key, others } = choose(contents, name, args.alias.as_deref())
         .map_err(|cause| Failure::bad(format!("\"{name}\": not imported: {cause}")))?;
+    let unusable =
+        |e: &dyn std::fmt::Display| Failure::bad(format!("\"{name}\": not imported: {e}"));
     let mut chain = link(leaf, others, &[]);
+    // That no force can make good.
+    can_be_served(&chain, &key).map_err(|e| unusable(&e))?;
     if !args.force {
         chain = checked(world, name, &chain, &key)?;
     }
-    let unusable =
-        |e: &dyn std::fmt::Display| Failure::bad(format!("\"{name}\": not imported: {e}"));
     let der = chain[0].to_der().map_err(|e| unusable(&e))?;
     let facts = CertFacts::from_der(&der).map_err(|e| unusable(&e))?;
     let key_pem = key.private_key_to_pem_pkcs8().map(Secret::new).map_err(|e| unusable(&e))?;

@@ -13,7 +13,7 @@ use openssl::x509::store::{X509Store, X509StoreBuilder};
 use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
 use openssl::x509::{X509, X509PurposeId, X509Ref, X509StoreContext, X509VerifyResult};
 
-use crate::bundle::is_encrypted;
+use crate::bundle::{Unservable, can_be_served, is_encrypted};
 use crate::clock::{SKEW, Time};
 use crate::facts::{CertFacts, FactsError, Usage};
 use crate::names;
@@ -64,6 +64,8 @@ pub enum ChainError {
     /// OpenSSL's words.
     #[error("chain does not verify: {0}")]
     Unverified(&'static str),
+    #[error("{0}")]
+    Unservable(#[from] Unservable),
     #[error("issuer_certificate can't be used: {0}")]
     Anchors(String),
     #[error("{0}")]
@@ -105,6 +107,7 @@ pub fn check_new_chain(
         // Nothing to lead to: but each link must be one that clients accept.
         None => verify(&chain, &chain[chain.len() - 1..], begin)?,
     }
+    can_be_served(&chain, key)?;
     Ok(CheckedChain { chain, facts, issuer })
 }
 
@@ -259,6 +262,7 @@ fn usage_of(certificate: &X509) -> Option<Usage> {
 
 #[cfg(test)]
 mod tests {
+    use openssl::hash::MessageDigest;
     use openssl::pkey::PKey;
     use openssl::rsa::Rsa;
 
@@ -411,6 +415,21 @@ mod tests {
             assert_eq!(text(w.check(&chain, None)), *expected, "{name}");
             assert_eq!(text(w.check(&chain, Some(&w.root.pem()))), *expected, "{name}, anchor");
         }
+    }
+
+    /// At the security level of the system: nginx could not install it.
+    #[test]
+    fn what_openssl_does_not_serve_is_refused() {
+        let w = World::new();
+        let short = PKey::from_rsa(Rsa::generate(512).unwrap()).unwrap();
+        let leaf = Identity { cert: w.sub.certify(&Spec::default(), &short), key: short };
+        let w = World { leaf, ..w };
+        let expected = "OpenSSL does not take it: ee key too small";
+        assert_eq!(text(w.check(&pem(&[&w.leaf, &w.sub]), None)), expected);
+        let sub = Spec { digest: MessageDigest::sha1(), ..Spec::ca("Sub") };
+        let w = World::with(sub, Spec::default());
+        let expected = "OpenSSL does not take it: ca md too weak";
+        assert_eq!(text(w.check(&pem(&[&w.leaf, &w.sub]), Some(&w.root.pem()))), expected);
     }
 
     #[test]

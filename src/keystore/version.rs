@@ -6,7 +6,7 @@ use openssl::x509::X509;
 use super::disk::Dir;
 use super::protection::Fault;
 use super::{Change, Keystore, KeystoreError, Lock, paths, sharing};
-use crate::bundle::{Bundle, Defect, Meta, is_encrypted, private_key};
+use crate::bundle::{Bundle, Defect, Meta, can_be_served, is_encrypted, private_key};
 use crate::facts::CertFacts;
 use crate::settings::{EntryName, Secret};
 
@@ -156,6 +156,7 @@ fn parse(version: u64, chain_pem: &[u8], key: PKey<Private>, meta: Meta) -> Load
     }
     let der = leaf.to_der().map_err(|e| broken(&e))?;
     let facts = CertFacts::from_der(&der).map_err(|e| broken(&e))?;
+    can_be_served(&chain, &key).map_err(|e| broken(&e))?;
     Ok(Bundle { version, chain, key, facts, meta })
 }
 

@@ -14,7 +14,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use lab::command::{Ended, run};
-use lab::{Identity, Profile, Stored};
+use lab::{Identity, KeyType, Profile, Stored};
 use serde_json::Value;
 
 /// On a busy machine.
@@ -85,6 +85,10 @@ fn ends_are_told_by_the_exit_code() {
     cli.stored("expired.test").put(&with_root(&expired), &expired.key_pem());
     let all = [with_root(&good), good.key_pem()].concat();
     let (file, junk) = (cli.write("good.pem", &all), cli.write("junk", b"junk"));
+    let mut short = Profile::server(&["good.test"]);
+    short.key = KeyType::Rsa1024;
+    let short = root.issue(&short);
+    let short = cli.write("short.pem", &[with_root(&short), short.key_pem()].concat());
     let (password, out) = (cli.write("password", b"changeit\n"), cli.path("out.p12"));
     let export = |name| vec!["export", name, "--pkcs12", &out, "--password-file", &password];
     let rows: Vec<(Vec<&str>, i32, &str)> = vec![
@@ -99,6 +103,8 @@ fn ends_are_told_by_the_exit_code() {
         (vec!["renew", "none.test"], 1, "\"none.test\": not found in"),
         (vec!["import", "good.test", &file], 0, ""),
         (vec!["import", "other.test", &file], 1, "lacks the name \"other.test\""),
+        (vec!["import", "good.test", &short], 1, "OpenSSL does not take it: ee key too small"),
+        (vec!["import", "good.test", &short, "--force"], 1, "OpenSSL does not take it"),
         (vec!["import", "good.test", &junk], 1, "neither PEM nor DER nor PKCS#12 nor JKS"),
         (vec!["import", "good.test", "/none"], 3, "\"/none\" can't be read: No such file"),
         (export("good.test"), 0, ""),

@@ -51,6 +51,7 @@ pub enum Usage {
 pub enum KeyType {
     Ecdsa256,
     Ecdsa384,
+    Rsa1024,
     Rsa2048,
     Ed25519,
 }
@@ -152,6 +153,7 @@ impl KeyType {
         match self {
             KeyType::Ecdsa256 => curve(Nid::X9_62_PRIME256V1).and_then(PKey::from_ec_key),
             KeyType::Ecdsa384 => curve(Nid::SECP384R1).and_then(PKey::from_ec_key),
+            KeyType::Rsa1024 => Rsa::generate(1024).and_then(PKey::from_rsa),
             KeyType::Rsa2048 => Rsa::generate(2048).and_then(PKey::from_rsa),
             KeyType::Ed25519 => PKey::generate_ed25519(),
         }

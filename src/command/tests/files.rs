@@ -3,6 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 
 use openssl::pkcs12::Pkcs12;
+use openssl::pkey::PKey;
+use openssl::rsa::Rsa;
 use openssl::stack::Stack;
 use openssl::symm::Cipher;
 
@@ -37,6 +39,9 @@ fn imports_are_checked_as_deliveries_are() {
     let junk = scene.write("junk", b"junk");
     let large = scene.write("large", &vec![b'x'; (1 << 20) + 1]);
     let torn = scene.write("torn", b"-----BEGIN CERTIFICATE-----\nMIIB");
+    let short = PKey::from_rsa(Rsa::generate(512).unwrap()).unwrap();
+    let spec = Spec { names: &["a.example"], ..Spec::default() };
+    let short = with("short", &Identity { cert: scene.ca.certify(&spec, &short), key: short });
     let jceks = scene.write("jceks", &[0xce; 40]);
     for (files, force, cause) in [
         (vec![&cert, &ca], false, "there is no private key in the files"),
@@ -47,6 +52,8 @@ fn imports_are_checked_as_deliveries_are() {
         (vec![&other], false, "certificate lacks the name \"a.example\"; --force"),
         (vec![&own], false, "certificate is self-signed"),
         (vec![&client], false, "lacks serverAuth"),
+        (vec![&short], false, "not imported: OpenSSL does not take it: ee key too small"),
+        (vec![&short], true, "not imported: OpenSSL does not take it: ee key too small"),
         (vec![&junk], true, "neither PEM nor DER nor PKCS#12 nor JKS"),
         (vec![&large], true, "is larger than 1048576 bytes"),
         (vec![&torn], true, "a PEM block has no end"),

@@ -3,6 +3,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::clock::Time;
+use crate::fixture::{self, Spec};
 use crate::keystore::testing::{self, Pair};
 
 struct Entry {
@@ -145,6 +146,24 @@ fn defects() {
         let Defect::Broken(text) = &defect else { panic!("{cause}: {defect:?}") };
         assert!(text.contains(cause), "{cause}: {text}");
     }
+}
+
+/// What nginx could not install is as good as broken: it is replaced.
+#[test]
+fn what_openssl_does_not_serve_is_broken() {
+    use openssl::{pkey::PKey, rsa::Rsa};
+    let e = entry();
+    e.commit(&testing::pair("a.example"));
+    let short = PKey::from_rsa(Rsa::generate(512).unwrap()).unwrap();
+    let short = fixture::self_signed_with(Spec::default(), short);
+    let key = Secret::new(short.key.private_key_to_pem_pkcs8().unwrap());
+    let cause = "\"fullchain.pem\" can't be used: OpenSSL does not take it: ee key too small";
+    let lock = e.keystore.try_lock(&e.name).unwrap().unwrap();
+    let error = e.keystore.commit(&lock, &short.pem(), &key, &Meta::default()).unwrap_err();
+    assert!(error.to_string().ends_with(cause), "{error}");
+    std::fs::write(e.current().join("fullchain.pem"), short.pem()).unwrap();
+    std::fs::write(e.current().join("privkey.pem"), key.bytes()).unwrap();
+    assert_eq!(e.defect(), Defect::Broken(cause.into()));
 }
 
 #[test]
