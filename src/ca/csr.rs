@@ -28,8 +28,9 @@ pub fn new_key(kind: KeyType) -> Result<PKey<Private>, ErrorStack> {
     }
 }
 
-/// Whether [`new_key`] would make such a key.
-pub fn is_of_kind(key: &PKeyRef<Private>, kind: KeyType) -> bool {
+/// Whether a request in DER is for such a key as [`new_key`] would make.
+pub fn asks_for_kind(der: &[u8], kind: KeyType) -> bool {
+    let key = X509Req::from_der(der).and_then(|request| request.public_key());
     let of_kind = match kind {
         KeyType::Ecdsa256 => (Id::EC, 256),
         KeyType::Ecdsa384 => (Id::EC, 384),
@@ -37,7 +38,7 @@ pub fn is_of_kind(key: &PKeyRef<Private>, kind: KeyType) -> bool {
         KeyType::Rsa3072 => (Id::RSA, 3072),
         KeyType::Rsa4096 => (Id::RSA, 4096),
     };
-    (key.id(), key.bits()) == of_kind
+    key.is_ok_and(|key| (key.id(), key.bits()) == of_kind)
 }
 
 /// A request, in DER, for a certificate with `names` ([`names`]) as its dNSNames and iPAddresses;

@@ -14,7 +14,7 @@ use super::schedule::Why;
 use super::{budget, rest};
 use crate::bundle::private_key;
 use crate::ca::Order;
-use crate::ca::csr::is_of_kind;
+use crate::ca::csr::asks_for_kind;
 use crate::clock::Time;
 use crate::facts::Serial;
 use crate::keystore::{KeystoreError, Lock, Pending};
@@ -150,7 +150,9 @@ fn is_of_use(pending: &Pending, entry: &Entry) -> bool {
     let is_asked = |name: &String| asked.iter().any(|san| stands_for(san, name));
     let has_names = entry.settings.names.iter().all(is_asked);
     let knows_ca = entry.settings.cas.contains(&pending.order.ca);
-    has_names && knows_ca && key(pending).is_some_and(|key| is_of_kind(&key, entry.settings.key))
+    // A key that the CA made is as the CA likes it.
+    let is_of_kind = asks_for_kind(&pending.order.csr, entry.settings.key);
+    has_names && knows_ca && is_of_kind && key(pending).is_some()
 }
 
 fn key(pending: &Pending) -> Option<PKey<Private>> {

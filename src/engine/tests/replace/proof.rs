@@ -201,3 +201,19 @@ fn what_is_revoked_while_its_renewal_is_being_proven() {
     assert_eq!(worker.decide(Some(told.finished[0])), Decision::Serve);
     assert_eq!(worker.news().replaced.map(|r| r.reason).as_deref(), Some("superseded"));
 }
+
+/// Of another kind than the key of the request, and still good.
+#[test]
+fn a_key_of_the_ca_is_kept_while_its_chain_is_unproven() {
+    let world = World::with(|w| w.settings.check = Check::Hard);
+    world.store_as(Spec { serial: 0x11, life: (-25 * DAY, 5 * DAY), ..Spec::default() });
+    world.cas[0].script((0..9).map(|_| Do::MakeKey).collect());
+    let new = world.cas[0].serial(1);
+    world.responder.say(&new, &[Say::Unknown]);
+    let mut worker = world.worker();
+    world.pass(&mut [&mut worker], s(2 * 3600));
+    assert_eq!((world.cas[0].orders(), world.cas[0].issued()), (1, 1));
+    world.responder.say(&new, &[Say::Good]);
+    world.pass(&mut [&mut worker], s(2 * 3600));
+    assert_eq!((world.stored(), world.cas[0].issued()), (Some(new), 1));
+}

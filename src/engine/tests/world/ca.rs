@@ -4,8 +4,11 @@ use super::*;
 use openssl::x509::X509Ref;
 
 use crate::bundle::Bundle;
+use crate::ca::Issued;
+use crate::ca::csr::{csr, new_key};
 use crate::ca::renewal::RenewalInfo;
 use crate::http::haste;
+use crate::settings::KeyType;
 
 /// What a CA does next; when nothing is left to do it takes orders and issues in the next step.
 pub enum Do {
@@ -23,6 +26,8 @@ pub enum Do {
     LookAgain,
     /// Issues, and nothing arrives: the order is dead.
     Lose,
+    /// Issues for an RSA key that it makes.
+    MakeKey,
 }
 
 pub struct FakeCa {
@@ -191,6 +196,13 @@ impl Ca for FakeCa {
                 self.issued.fetch_add(1, SeqCst);
                 order.accepted = true;
                 return Err(IssueError::Protocol { what: "certificate", cause: "lost".into() });
+            }
+            Some(Do::MakeKey) => {
+                let key = new_key(KeyType::Rsa2048).unwrap();
+                let request = X509Req::from_der(&csr(&key, &order.names, false, None).unwrap());
+                let chain = self.issue(&request.unwrap(), &names, life);
+                let key = Secret::new(key.private_key_to_pem_pkcs8().unwrap());
+                Progress::Issued(Issued { key: Some(key), ..chain.into() })
             }
             None if order.state["polled"].is_null() => {
                 order.state["polled"] = json!(true);
