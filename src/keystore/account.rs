@@ -56,6 +56,7 @@ impl Keystore {
             Err(KeystoreError::Busy { .. }) => return Ok(None),
             lock => lock?,
         };
+        lock.dir.remove(&paths::temporary(paths::ACCOUNT))?; // of a dead process
         let Some(stored) = lock.dir.read_secret(paths::ACCOUNT, LIMIT)? else { return Ok(Some(0)) };
         let mut others = 0;
         let mut count = |key: &Secret| match self.protection.open(key) {
@@ -165,7 +166,11 @@ mod tests {
         }
         assert_eq!(with(&["two"]).account("corp").unwrap().as_ref(), Some(&account));
         store(&with(&["three"]));
-        assert_eq!(with(&["three"]).account("corp").unwrap(), Some(account));
+        assert_eq!(with(&["three"]).account("corp").unwrap().as_ref(), Some(&account));
+        let left = plain.dir().join("accounts/corp/.account.json.new");
+        std::fs::write(&left, account.bytes()).unwrap();
+        assert_eq!(with(&["three"]).rekey_account("corp").unwrap(), Some(0));
+        assert!(!left.exists());
         let held = plain.lock_account("corp", Duration::ZERO).unwrap();
         assert_eq!(with(&["four", "three"]).rekey_account("corp").unwrap(), None);
         drop(held);

@@ -57,6 +57,14 @@ impl Dir {
         Ok(fd.map(|fd| Dir { fd, path: self.at(name), owner, shared }))
     }
 
+    /// As [`Dir::enter`]; None also where something that is no folder lies there, be it a link.
+    pub fn folder(&self, name: &str) -> Result<Option<Dir>, KeystoreError> {
+        match self.enter(name) {
+            Err(KeystoreError::System { cause: Errno::NOTDIR | Errno::LOOP, .. }) => Ok(None),
+            entered => entered,
+        }
+    }
+
     /// Opens a folder in this one, made where it is missing.
     pub fn make(&self, name: &str) -> Result<Dir, KeystoreError> {
         if let Some(dir) = self.enter(name)? {
@@ -247,6 +255,15 @@ impl Dir {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(cause) => Err(self.failed("rmdir", name, cause)),
         }
+    }
+
+    /// Removes what a name stands for, whatever it is, with all that is in it.
+    pub fn remove_all(&self, name: &str) -> Result<(), KeystoreError> {
+        let Some(dir) = self.folder(name)? else { return self.remove(name) };
+        for inside in dir.names()? {
+            dir.remove_all(&inside)?;
+        }
+        self.remove_folder(name)
     }
 
     /// What lies in the folder. Names that are not UTF-8 are none of ours.

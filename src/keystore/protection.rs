@@ -140,11 +140,6 @@ impl Protection {
         opened
     }
 
-    /// The same with nothing kept in memory.
-    pub fn known_or_open(&self, name: &EntryName, pem: &Secret) -> Opened {
-        self.known(name, &sha256(pem.bytes())).unwrap_or_else(|| self.open(pem))
-    }
-
     fn known(&self, name: &EntryName, digest: &[u8; 32]) -> Option<Opened> {
         let known = lock(&self.known);
         known.get(name).filter(|(of, _)| of == digest).map(|(_, opened)| opened.clone())

@@ -1,9 +1,11 @@
 //! Puts the private keys that lie in the keystore under the first password: those that lie there
 //! in the clear or under an older one.
 //!
-//! Each key is replaced by one rename under the lock of its owner, and the key of the current
-//! version is the last of its entry: where that is in order, so are the others, and a start costs
-//! nothing.
+//! Each key is replaced by one rename under the lock of its owner, and what a dead process left is
+//! removed: half of a version has a key, too. All are looked at, not the current one alone: what
+//! is stored before its entry's turn comes is in order, and what lies beside it is not.
+
+use rustix::io::Errno;
 
 use super::disk::Dir;
 use super::protection::{By, Opened};
@@ -54,41 +56,46 @@ impl Keystore {
         }
     }
 
+    /// The folders of an entry that may have keys, if there is an entry.
+    pub(super) fn places(&self, name: &EntryName) -> Result<Option<Places>, KeystoreError> {
+        let certs = self.root()?.enter(paths::CERTS)?;
+        let entry = certs.map_or(Ok(None), |certs| certs.folder(paths::entry(name)))?;
+        entry.map(|entry| Places::of(&entry)).transpose()
+    }
+
     fn is_in_order(&self, name: &EntryName) -> Result<bool, KeystoreError> {
-        let Some(entry) = self.entry(name)? else { return Ok(true) };
-        if let Some(key) = key_in(entry.enter(paths::PENDING)?.as_ref())? {
-            if self.is_other(&self.protection.open(&key)) {
+        let Some(places) = self.places(name)? else { return Ok(true) };
+        if !places.leftovers()?.is_empty() || !staged(self.staging()?.as_ref(), name)?.is_empty() {
+            return Ok(false);
+        }
+        for folder in places.folders() {
+            if key_in(folder)?.is_some_and(|key| self.is_other(&self.protection.open(&key))) {
                 return Ok(false);
             }
         }
-        // A link that says nothing is told of by who serves from it.
-        let Some(version) = current(&entry).unwrap_or(None) else { return Ok(false) };
-        let Some(versions) = entry.enter(paths::VERSIONS)? else { return Ok(true) };
-        let key = key_in(versions.enter(&paths::version(version))?.as_ref())?;
-        Ok(key.is_none_or(|key| !self.is_other(&self.protection.known_or_open(name, &key))))
+        Ok(true)
     }
 
     fn rekey_entry(&self, lock: &Lock) -> Result<usize, KeystoreError> {
-        let Some(entry) = self.entry(lock.name())? else { return Ok(0) };
+        let Some(places) = self.places(lock.name())? else { return Ok(0) };
         let staging = self.staging()?;
         let mut changed = 0;
-        if let Some(pending) = entry.enter(paths::PENDING)? {
+        if let Some(pending) = &places.pending {
             changed +=
-                usize::from(self.rekey_in(&pending, &|key| pending.replace(paths::KEY, key))?);
+                usize::from(self.rekey_in(pending, &|key| pending.replace(paths::KEY, key))?);
         }
-        let Some(versions) = entry.enter(paths::VERSIONS)? else { return Ok(changed) };
-        let current = current(&entry).unwrap_or(None);
-        let mut numbers: Vec<u64> =
-            versions.names()?.iter().filter_map(|n| paths::version_number(n)).collect();
-        numbers.sort_unstable_by_key(|n| (Some(*n) == current, *n));
-        for number in numbers {
-            if let Some(version) = versions.enter(&paths::version(number))? {
-                let put = |key: &[u8]| match &staging {
-                    Some(staging) => sharing::replace(&version, paths::KEY, key, staging, lock),
-                    None => version.replace(paths::KEY, key),
-                };
-                changed += usize::from(self.rekey_in(&version, &put)?);
-            }
+        for version in &places.versions {
+            let put = |key: &[u8]| match &staging {
+                Some(staging) => sharing::replace(version, paths::KEY, key, staging, lock),
+                None => version.replace(paths::KEY, key),
+            };
+            changed += usize::from(self.rekey_in(version, &put)?);
+        }
+        for (folder, left) in places.leftovers()? {
+            folder.remove_all(&left)?;
+        }
+        for left in staged(staging.as_ref(), lock.name())? {
+            staging.iter().try_for_each(|staging| staging.remove_all(&left))?;
         }
         Ok(changed)
     }
@@ -98,7 +105,7 @@ impl Keystore {
         folder: &Dir,
         put: &dyn Fn(&[u8]) -> Result<(), KeystoreError>,
     ) -> Result<bool, KeystoreError> {
-        let Some(pem) = key_in(Some(folder))? else { return Ok(false) };
+        let Some(pem) = key_in(folder)? else { return Ok(false) };
         let opened = self.protection.open(&pem);
         if !self.is_other(&opened) {
             return Ok(false);
@@ -115,10 +122,63 @@ impl Keystore {
     }
 }
 
+/// Where an entry may have keys.
+pub(super) struct Places {
+    pending: Option<Dir>,
+    all_versions: Option<Dir>,
+    /// The current one is the last.
+    versions: Vec<Dir>,
+}
+
+impl Places {
+    fn of(entry: &Dir) -> Result<Places, KeystoreError> {
+        let pending = entry.folder(paths::PENDING)?;
+        let Some(all) = entry.folder(paths::VERSIONS)? else {
+            return Ok(Places { pending, all_versions: None, versions: Vec::new() });
+        };
+        // A link that says nothing is told of by who serves from it.
+        let current = current(entry).unwrap_or(None);
+        let mut numbers: Vec<u64> =
+            all.names()?.iter().filter_map(|n| paths::version_number(n)).collect();
+        numbers.sort_unstable_by_key(|n| (Some(*n) == current, *n));
+        let mut versions = Vec::new();
+        for number in numbers {
+            versions.extend(all.folder(&paths::version(number))?);
+        }
+        Ok(Places { pending, all_versions: Some(all), versions })
+    }
+
+    pub fn folders(&self) -> impl Iterator<Item = &Dir> {
+        self.pending.iter().chain(&self.versions)
+    }
+
+    /// What is half-written or half-removed: by a dead process, if nobody has the lock.
+    fn leftovers(&self) -> Result<Vec<(&Dir, String)>, KeystoreError> {
+        let mut left = Vec::new();
+        for folder in self.folders().chain(&self.all_versions) {
+            let names = match folder.names() {
+                // An old version was removed meanwhile.
+                Err(KeystoreError::System { cause: Errno::NOENT, .. }) => Vec::new(),
+                names => names?,
+            };
+            let names = names.into_iter().filter(|name| paths::is_temporary(name));
+            left.extend(names.map(|name| (folder, name)));
+        }
+        Ok(left)
+    }
+}
+
+/// The same in `staging`, as far as it may have keys.
+fn staged(staging: Option<&Dir>, name: &EntryName) -> Result<Vec<String>, KeystoreError> {
+    let Some(staging) = staging else { return Ok(Vec::new()) };
+    let unborn = [paths::NEW_VERSION, paths::KEY].map(|what| paths::staged(name, what));
+    let there = staging.names()?;
+    Ok(unborn.into_iter().filter(|name| there.contains(name)).collect())
+}
+
 /// The key in a folder as it lies there. One that is damaged is nothing to be encrypted.
-fn key_in(folder: Option<&Dir>) -> Result<Option<Secret>, KeystoreError> {
-    let key = folder.map_or(Ok(None), |folder| folder.read_secret(paths::KEY, KEY_LIMIT));
-    match key {
+pub(super) fn key_in(folder: &Dir) -> Result<Option<Secret>, KeystoreError> {
+    match folder.read_secret(paths::KEY, KEY_LIMIT) {
         Err(KeystoreError::Damaged { .. }) => Ok(None),
         key => key,
     }
@@ -130,28 +190,7 @@ mod tests {
 
     use super::*;
     use crate::bundle::Meta;
-    use crate::ca::Order;
-    use crate::clock::Time;
-    use crate::keystore::{Pending, testing};
-
-    fn pending(key: &Secret) -> Pending {
-        Pending {
-            key_pem: key.clone(),
-            order: Order {
-                ca: "corp".into(),
-                names: vec!["a.example".into()],
-                csr: Vec::new(),
-                entry: "a.example".into(),
-                reason: "missing".into(),
-                accepted: false,
-                state: serde_json::Value::Null,
-            },
-            chain: None,
-            created_at: Time::from_secs(1),
-            replaces: None,
-            counted: false,
-        }
-    }
+    use crate::keystore::testing::{self, pending};
 
     /// How many files of the entry have a key in the clear, and how many an encrypted one.
     fn keys(entry: &Path) -> (usize, usize) {
@@ -199,7 +238,7 @@ mod tests {
         assert_eq!(keystore.holders().unwrap(), [holder]);
     }
 
-    /// Wherever it was stopped, the next one sees by the current key that there is more to do.
+    /// Wherever it was stopped, the next one sees that there is more to do.
     #[test]
     fn what_was_begun_is_ended() {
         let (_dir, plain) = testing::keystore();
@@ -219,6 +258,66 @@ mod tests {
         std::fs::remove_dir(&obstacle).unwrap();
         assert_eq!(keystore.rekey(&holder).unwrap(), Some(2));
         assert_eq!(keys(&entry), (0, 3));
+    }
+
+    /// The first one to store something under the password was an issuance, not the rekeying.
+    #[test]
+    fn older_versions_count_too() {
+        let (_dir, plain) = testing::keystore();
+        let name = testing::name("a.example");
+        let lock = plain.try_lock(&name).unwrap().unwrap();
+        for _ in 0..3 {
+            testing::commit(&plain, &lock, &testing::pair("a.example"));
+        }
+        let keystore = plain.clone().with_passwords(testing::passwords(&["one"]));
+        let holder = Holder::Entry(name);
+        assert_eq!(keystore.rekey(&holder).unwrap(), None);
+        testing::commit(&keystore, &lock, &testing::pair("a.example"));
+        drop(lock);
+        assert_eq!(keystore.rekey(&holder).unwrap(), Some(3));
+        assert_eq!(keys(&plain.dir().join("certs/a.example")), (0, 4));
+        assert_eq!(keystore.rekey(&holder).unwrap(), Some(0));
+    }
+
+    /// They may have keys as they were before there was a password.
+    #[test]
+    fn leftovers_of_the_dead_go() {
+        let (_dir, plain) = testing::keystore();
+        let keystore = plain.clone().with_passwords(testing::passwords(&["one"]));
+        let name = testing::name("a.example");
+        let dir = plain.dir().to_owned();
+        let pair = testing::pair("a.example");
+        let lock = keystore.try_lock(&name).unwrap().unwrap();
+        testing::commit(&keystore, &lock, &pair);
+        keystore.save_pending(&lock, &pending(&pair.key)).unwrap();
+        drop(lock);
+        let holder = Holder::Entry(name.clone());
+        let entry = dir.join("certs/a.example");
+        let staged = |what| dir.join("staging").join(paths::staged(&name, what));
+        let is_root = rustix::process::geteuid().is_root();
+        let own = rustix::process::getegid().as_raw();
+        keystore.share(Some(if is_root { 54_321 } else { own }), own).unwrap();
+        for (left, inside) in [
+            (entry.join("versions/.version.new"), Some("privkey.pem")),
+            (entry.join("versions/.7.old"), Some("privkey.pem")),
+            (entry.join("versions/.7.old"), Some("deeper/privkey.pem")),
+            (entry.join("versions/1/.privkey.pem.new"), None),
+            (entry.join("pending/.privkey.pem.new"), None),
+            (staged(paths::NEW_VERSION), Some("privkey.pem")),
+            (staged(paths::KEY), None),
+        ] {
+            let file = inside.map_or(left.clone(), |inside| left.join(inside));
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, pair.key.bytes()).unwrap();
+            let lock = keystore.try_lock(&name).unwrap();
+            assert_eq!(keystore.rekey(&holder).unwrap(), None, "{}", left.display());
+            assert!(left.exists());
+            drop(lock);
+            assert_eq!(keystore.rekey(&holder).unwrap(), Some(0), "{}", left.display());
+            assert!(!left.exists(), "{}", left.display());
+        }
+        assert!(keystore.load(&name).unwrap().is_ok());
+        assert!(keystore.pending(&name).unwrap().is_some());
     }
 
     /// What is stored is encrypted from the start, and a wrong password says nothing about it.

@@ -9,8 +9,10 @@ use openssl::pkey::PKey;
 use openssl::x509::extension::SubjectAlternativeName;
 use openssl::x509::{X509Builder, X509NameBuilder};
 
-use super::{Keystore, Lock};
+use super::{Keystore, Lock, Pending};
 use crate::bundle::Meta;
+use crate::ca::Order;
+use crate::clock::Time;
 use crate::settings::{EntryName, Passwords, Secret};
 
 pub fn keystore() -> (tempfile::TempDir, Keystore) {
@@ -61,4 +63,24 @@ pub fn commit(keystore: &Keystore, lock: &Lock, pair: &Pair) -> u64 {
     let done = keystore.commit(lock, &pair.chain, &pair.key, &Meta::default()).unwrap();
     assert!(done.untold.is_none());
     done.version
+}
+
+/// An order with this key.
+pub fn pending(key: &Secret) -> Pending {
+    Pending {
+        key_pem: key.clone(),
+        order: Order {
+            ca: "corp".into(),
+            names: vec!["a.example".into()],
+            csr: Vec::new(),
+            entry: "a.example".into(),
+            reason: "missing".into(),
+            accepted: false,
+            state: serde_json::Value::Null,
+        },
+        chain: None,
+        created_at: Time::from_secs(1),
+        replaces: None,
+        counted: false,
+    }
 }
