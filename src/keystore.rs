@@ -24,6 +24,7 @@ mod error;
 mod evidence;
 mod ledger;
 mod lock;
+mod loss;
 mod paths;
 mod pbes2;
 mod pending;

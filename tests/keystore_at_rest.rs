@@ -187,6 +187,42 @@ fn a_reload_with_the_wrong_password_is_refused() {
     assert_eq!((scene.served(), scene.lab.issued()), (serial, 1));
 }
 
+/// The certificate's key is under the new password already, the account's is not.
+#[test]
+#[ignore = "needs nginx, the module and pebble: scripts/test.sh"]
+fn a_reload_that_would_lose_the_account_is_refused() {
+    let scene = Scene::start("password_file=words", "old-word");
+    scene.monitor.wait_valid("a.test");
+    let key = scene.keys().pop().expect("a key");
+    put_under(&key, "old-word", "new-word");
+    let workers = scene.nginx.worker_pids();
+    write_words(&scene.passwords, "new-word");
+    scene.nginx.signal(libc::SIGHUP);
+    let line = scene.nginx.wait_log("[emerg]", WITHIN);
+    assert!(line.contains("accounts/lab/account.json\" is encrypted, and no line"), "{line}");
+    assert_eq!(scene.nginx.worker_pids(), workers);
+
+    write_words(&scene.passwords, "new-word\nold-word");
+    scene.nginx.reload();
+    scene.wait_under("new-word");
+    write_words(&scene.passwords, "new-word");
+    scene.nginx.reload();
+    scene.replace();
+    assert_eq!(scene.lab.issued(), 2);
+}
+
+/// As the rekeying does, by another program.
+fn put_under(key: &Path, old: &str, new: &str) {
+    let (file, plain) = (key.display().to_string(), key.with_extension("plain"));
+    let plain_file = plain.display().to_string();
+    let (old, new) = (format!("pass:{old}"), format!("pass:{new}"));
+    assert!(openssl(&["pkey", "-in", &file, "-passin", &old, "-out", &plain_file]).ok);
+    let sealed = ["pkcs8", "-topk8", "-v2", "aes-256-cbc", "-passout", &new, "-in", &plain_file];
+    // Written over, it keeps its owner and mode.
+    assert!(openssl(&[&sealed[..], &["-out", &file]].concat()).ok);
+    fs::remove_file(plain).expect("remove");
+}
+
 #[test]
 #[ignore = "needs nginx, the module and pebble: scripts/test.sh"]
 fn a_start_with_the_wrong_password_issues_nothing() {

@@ -49,31 +49,21 @@ pub fn prepare(main: &mut MainConf, old: Option<&MainConf>) -> Result<(), String
     Ok(())
 }
 
-/// Also refuses passwords that open less than the ones before: new workers would have nothing to
-/// serve, and the old ones have.
+/// Also refuses passwords that open less than the ones before, as the first thing: new workers
+/// would have nothing to serve, and the old ones have.
 fn make_keystore(
     main: &MainConf,
     old: Option<&MainConf>,
     owner: Option<(u32, u32)>,
 ) -> Result<(), KeystoreError> {
-    let keystore = Keystore::create(main.raw.keystore(), owner)?;
+    let dir = main.raw.keystore();
+    if let Some(old) = old.filter(|old| old.raw.keystore() == dir) {
+        let keystore = Keystore::at(dir).with_passwords(main.raw.passwords().clone());
+        keystore.check_loss(old.raw.passwords())?;
+    }
+    let keystore = Keystore::create(dir, owner)?;
     let own = owner.map_or_else(|| rustix::process::getegid().as_raw(), |(_, group)| group);
-    keystore.share(main.raw.group(), own)?;
-    let loses = |old: &MainConf| {
-        old.raw.keystore() == main.raw.keystore()
-            && !main.raw.passwords().include(old.raw.passwords())
-    };
-    if !old.is_some_and(loses) {
-        return Ok(());
-    }
-    let keystore = keystore.with_passwords(main.raw.passwords().clone());
-    for entry in &main.entries {
-        // What else may be wrong is the workers' business.
-        if let Err(error @ KeystoreError::Sealed { .. }) = keystore.load(&entry.name) {
-            return Err(error);
-        }
-    }
-    Ok(())
+    keystore.share(main.raw.group(), own)
 }
 
 fn eventfd() -> Result<OwnedFd, String> {
