@@ -62,6 +62,8 @@ impl Attempt {
             // Stored already: the crash came before it was cleared.
             Ok(pending) => pending.filter(|p| !is_stored(p, entry)),
             Err(KeystoreError::Damaged { .. }) => None,
+            // The certificate can be read: the passwords are right, and the order's is gone.
+            Err(KeystoreError::Sealed { .. }) if entry.bundle.is_ok() => None,
             Err(error) => return Err(error),
         };
         let (pending, useless) = match left {

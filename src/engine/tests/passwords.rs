@@ -2,6 +2,9 @@
 //! passwords are wrong.
 
 use super::world::*;
+use crate::ca::Order;
+use crate::fixture;
+use crate::keystore::{Change, Pending};
 use crate::policy::Decision;
 use crate::report::What;
 use crate::settings::{Passwords, Secret};
@@ -90,4 +93,49 @@ fn what_is_loaded_is_served_on() {
     assert_eq!(worker.decide(None), Decision::Serve);
     assert_eq!(world.cas[0].orders(), 0);
     assert!(worker.desk.reload(&mut worker.desk.entry(0)).is_err());
+}
+
+/// Its key is nobody's any more, and the certificate's is ours.
+#[test]
+fn an_order_under_a_gone_password_stops_nothing() {
+    for (has_certificate, orders) in [(true, 1), (false, 0)] {
+        let mut world = World::new();
+        if has_certificate {
+            world.store(0x11);
+        }
+        let name = world.settings.name.clone();
+        let gone = world.keystore().with_passwords(passwords(&["gone"]));
+        let order = Order {
+            ca: world.cas[0].name.clone(),
+            names: world.settings.names.clone(),
+            csr: Vec::new(),
+            entry: "a.example".into(),
+            reason: "missing".into(),
+            accepted: true,
+            state: serde_json::json!({ "url": "https://ca/1" }),
+        };
+        let key = fixture::root("x").key.private_key_to_pem_pkcs8().unwrap();
+        let pending = Pending {
+            key_pem: Secret::new(key),
+            order,
+            chain: None,
+            created_at: world.now(),
+            replaces: None,
+            counted: false,
+        };
+        gone.save_pending(&gone.try_lock(&name).unwrap().unwrap(), &pending).unwrap();
+
+        world.passwords = passwords(&["ours"]);
+        let of_workers = world.keystore().with_passwords(world.passwords.clone());
+        *world.cas[0].keystore.lock().unwrap() = of_workers;
+        let mut worker = world.worker();
+        world.pass(&mut [&mut worker], s(2));
+        world.keystore().announce(&Change::Renew(name)).unwrap();
+        world.pass(&mut [&mut worker], s(60));
+        assert_eq!(world.cas[0].orders(), orders, "{has_certificate}");
+        let serves = worker.decide(None) == Decision::Serve;
+        assert_eq!(serves, has_certificate);
+        assert_eq!(world.cas[0].issued(), orders);
+        assert_eq!(worker.told().lines().iter().any(|l| l.contains("is encrypted")), orders == 0);
+    }
 }

@@ -33,7 +33,8 @@ pub enum Do {
 pub struct FakeCa {
     pub name: String,
     pub identity: Identity,
-    keystore: Keystore,
+    /// With the passwords of the workers.
+    pub keystore: Mutex<Keystore>,
     clock: Arc<FakeClock>,
     script: Mutex<VecDeque<Do>>,
     /// New orders.
@@ -72,7 +73,7 @@ impl FakeCa {
         Arc::new(FakeCa {
             name: name.into(),
             identity,
-            keystore,
+            keystore: Mutex::new(keystore),
             clock,
             script: Mutex::default(),
             orders: AtomicUsize::new(0),
@@ -150,7 +151,8 @@ impl Ca for FakeCa {
         assert_eq!(order.ca, self.name);
         // The key is on the disk before the CSR leaves.
         let name = EntryName::new(&order.names[0]).unwrap();
-        let pending = self.keystore.pending(&name).unwrap().expect("nothing pending");
+        let pending =
+            self.keystore.lock().unwrap().pending(&name).unwrap().expect("nothing pending");
         let key = PKey::private_key_from_pem(pending.key_pem.bytes()).unwrap();
         assert!(key.public_eq(&public), "the pending key is another one");
 
