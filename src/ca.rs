@@ -65,7 +65,8 @@ pub struct Order {
     /// The CA has taken the request: what it makes of it counts, whether it arrives or not.
     #[serde(default)]
     pub accepted: bool,
-    /// What the CA's protocol has to remember: its own business.
+    /// What the CA's protocol has to remember: its own business. Null: it has sent no request that
+    /// arrived, as far as it knows.
     #[serde(default)]
     pub state: serde_json::Value,
 }

@@ -85,10 +85,18 @@ pub fn step(
             undecided.iter_mut().for_each(|a| a.withdraw(ca));
         }
     }
-    let saved = Saved { directory: ca.settings.url.clone(), state };
-    order.state = serde_json::to_value(&saved)
-        .map_err(|e| IssueError::Storage(format!("saving the order failed: {e}")))?;
+    order.state = match (&state, &result) {
+        // The CA has none, as far as we know: another one may be asked.
+        (State::New { .. }, Err(_)) | (State::New { no_successor: false }, _) => Value::Null,
+        _ => saved(ca, state)?,
+    };
     result
+}
+
+fn saved(ca: &AcmeCa, state: State) -> Result<Value, IssueError> {
+    let saved = Saved { directory: ca.settings.url.clone(), state };
+    serde_json::to_value(&saved)
+        .map_err(|e| IssueError::Storage(format!("saving the order failed: {e}")))
 }
 
 /// Takes back the answers of an order that nobody goes on with.
@@ -119,9 +127,10 @@ fn advance(
     loop {
         match state {
             State::New { no_successor } => {
-                let replaces = current.filter(|_| !*no_successor);
-                match place(ca, order, replaces.and_then(|bundle| successor_of(ca, bundle))) {
-                    Err(Failure::Rejected(rejection)) if is_of_replaces(&rejection, replaces) => {
+                let replaces = successor_of(ca, current.filter(|_| !*no_successor))?;
+                let as_successor = replaces.is_some();
+                match place(ca, order, replaces) {
+                    Err(Failure::Rejected(r)) if as_successor && is_of_replaces(&r) => {
                         *state = State::New { no_successor: true };
                         return Ok(Progress::LookAgain);
                     }
@@ -143,17 +152,18 @@ fn advance(
 
 const NEW_ORDER: &str = "newOrder";
 
-/// What the new certificate takes the place of, for the CA (RFC 9773, 5): only one of its own.
-fn successor_of(ca: &AcmeCa, current: &Bundle) -> Option<String> {
-    let is_its_own = current.meta.ca.as_deref() == Some(&ca.settings.ca);
-    certificate_id(current.chain.first().filter(|_| is_its_own)?)
+/// What the new certificate takes the place of, for the CA (RFC 9773, 5): only one of its own, and
+/// only if it knows what that means.
+fn successor_of(ca: &AcmeCa, current: Option<&Bundle>) -> Result<Option<String>, IssueError> {
+    let its_own = current.filter(|b| b.meta.ca.as_deref() == Some(&ca.settings.ca));
+    let Some(id) = its_own.and_then(|b| certificate_id(b.chain.first()?)) else { return Ok(None) };
+    Ok(ca.client.directory()?.renewal_info.is_some().then_some(id))
 }
 
 /// Whether an order may be accepted without its `replaces`: somebody was faster, or the CA does
 /// not know the old certificate any more, or not as ours.
-fn is_of_replaces(rejection: &Rejection, replaces: Option<&Bundle>) -> bool {
-    let no_successor = ["alreadyReplaced", "malformed", "unauthorized"];
-    replaces.is_some() && no_successor.iter().any(|kind| rejection.is(kind))
+fn is_of_replaces(rejection: &Rejection) -> bool {
+    ["alreadyReplaced", "malformed", "unauthorized"].iter().any(|kind| rejection.is(kind))
 }
 
 fn place(ca: &AcmeCa, order: &Order, replaces: Option<String>) -> Result<State, Failure> {
@@ -161,7 +171,7 @@ fn place(ca: &AcmeCa, order: &Order, replaces: Option<String>) -> Result<State, 
     let directory = ca.client.directory()?;
     let identifiers: Vec<Value> = order.names.iter().map(|name| identifier(name)).collect();
     let mut payload = json!({"identifiers": identifiers});
-    if let Some(id) = replaces.filter(|_| directory.renewal_info.is_some()) {
+    if let Some(id) = replaces {
         payload["replaces"] = json!(id);
     }
     if let Some(profile) = &ca.settings.profile {

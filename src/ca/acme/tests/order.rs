@@ -37,6 +37,31 @@ fn the_whole_way() {
     }
 }
 
+/// The engine goes by that: it may ask another CA.
+#[test]
+fn what_no_ca_has_is_no_order() {
+    let sent = |exchange: Exchange| vec![directory(json!({})), nonce(), exchange];
+    let table = || {
+        [
+            vec![directory(json!({})).fails(HttpError::Timeout)],
+            vec![directory(json!({})), nonce().fails(HttpError::Timeout)],
+            sent(new_order().fails(HttpError::Timeout)),
+            sent(refusal("/new-order", 429, "rateLimited")),
+            sent(refusal("/new-order", 400, "rejectedIdentifier")),
+        ]
+    };
+    let alone = json!({"directory": url("/dir"), "step": "new", "no_successor": true});
+    for state in [Value::Null, alone] {
+        for requests in table() {
+            let bench = Bench::with_account();
+            bench.expect(requests);
+            let mut order = Order { state: state.clone(), ..order() };
+            let error = bench.step(&bench.ca(), &mut order, []).unwrap_err();
+            assert!(order.state.is_null(), "{error}: {}", order.state);
+        }
+    }
+}
+
 #[test]
 fn what_passes_leaves_the_order_alive() {
     let seconds = |s| Some(Duration::from_secs(s));

@@ -13,7 +13,7 @@ use crate::settings::KeyType;
 /// What a CA does next; when nothing is left to do it takes orders and issues in the next step.
 pub enum Do {
     Fail(IssueError),
-    /// The request does not arrive.
+    /// The request does not arrive: the order stays as it is, null if nothing was sent before.
     Down,
     Wait(Duration),
     /// Issues with a life of these seconds from [`NOW`].
