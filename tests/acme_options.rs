@@ -63,6 +63,14 @@ fn an_account_that_openbao_binds() {
     let bound = bind(settings.clone(), &kid, &key);
     assert!(matches!(placed(&store, &bound), Ok(Progress::Wait(_))), "account and order");
     assert!(matches!(placed(&store, &settings), Ok(Progress::Wait(_))), "the same account");
+    // It lists keyChange and has none.
+    let changed = with_key(bound.clone(), KeyType::Ecdsa384);
+    let before = store.stored();
+    for _ in 0..2 {
+        let placed = placed(&store, &changed);
+        assert!(matches!(placed, Ok(Progress::Wait(_))), "the key that it has: {placed:?}");
+        assert_eq!(store.stored(), before);
+    }
     let error = placed(&Arc::default(), &bound).unwrap_err();
     assert!(error.to_string().contains("not used up"), "{error}");
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::client::{Client, lock};
 use super::jws::AccountKey;
 use super::registration::{find, may_register, register, update_contact};
-use super::rollover::roll_over;
+use super::rollover::{Taken, take_over};
 use crate::ca::IssueError;
 use crate::settings::{AcmeSettings, Secret};
 
@@ -96,7 +96,7 @@ impl Accounts {
         if let Err(error) = self.keep_up(settings, client, &stored, &account) {
             self.remark(format!("the stored account is not brought up to date: {error}"));
         }
-        if own_key.is_some_and(|own| own.thumbprint() != account.key.thumbprint()) {
+        if own_key.is_some_and(|own| is_retired(&stored, &own)) {
             self.remark(format!(
                 "account_key is a key that account \"{}\" had before: the newer one in the \
                  keystore is used",
@@ -157,7 +157,13 @@ impl Accounts {
                 return Ok(None);
             }
             let changed = match (own_key, &stored.key) {
-                (Some(key), _) => self.with_own_key(settings, client, &stored, key)?,
+                (Some(key), _) => match self.with_own_key(settings, client, &stored, key)? {
+                    Some(changed) => changed,
+                    None => {
+                        made = usable(&stored, settings, None)?;
+                        return Ok(None);
+                    }
+                },
                 (None, Some(pem)) => registered(settings, client, &stored_key(pem)?)?,
                 (None, None) => return Err(IssueError::Storage("the account key is gone".into())),
             };
@@ -167,36 +173,43 @@ impl Accounts {
         made.ok_or_else(|| IssueError::Storage("the account was not stored".into()))
     }
 
-    /// The account for a key from the configuration: the one that it has, else the stored one
-    /// rolled over to it, else a new one. That it has one is also how a rollover whose answer was
-    /// lost comes to light.
+    /// The account for a key from the configuration. None: the stored one goes on being used with
+    /// the key that it has, and what was not done now is tried when it is read again.
     fn with_own_key(
         &self,
         settings: &AcmeSettings,
         client: &Client,
         stored: &StoredAccount,
         key: &AccountKey,
-    ) -> Result<StoredAccount, IssueError> {
+    ) -> Result<Option<StoredAccount>, IssueError> {
         // One that can't be read is one that nobody has.
-        let old = usable(stored, settings, None).ok().flatten();
-        let url = match (find(client, key)?, &old) {
-            (Some(url), _) => url,
-            (None, Some(old)) if roll_over(client, old, key)? => old.url.clone(),
-            (None, _) => return registered(settings, client, key),
+        let Some(old) = usable(stored, settings, None).ok().flatten() else {
+            let found = find(client, key)?.map(|url| account_of(settings, url, key));
+            return found.unwrap_or_else(|| registered(settings, client, key)).map(Some);
+        };
+        let url = match take_over(settings, client, &old, key)? {
+            Taken::Found(url) => url,
+            Taken::RolledOver => old.url.clone(),
+            Taken::Registered(url) => return new_account(settings, url, key).map(Some),
+            Taken::Nothing(cause) => {
+                self.remark(format!(
+                    "account_key is not used yet, account \"{}\" keeps the key before it: {cause}",
+                    old.url
+                ));
+                return Ok(None);
+            }
         };
         let mut changed = account_of(settings, url, key)?;
-        match old {
-            Some(old) if changed.url.as_ref() == Some(&old.url) => {
-                changed.retired = retired(stored);
-                changed.contact = stored.contact.clone();
-            }
-            Some(old) => self.remark(format!(
+        if changed.url.as_ref() == Some(&old.url) {
+            changed.retired = retired(stored);
+            changed.contact = stored.contact.clone();
+        } else {
+            self.remark(format!(
                 "account_key has an account of its own, which is used instead of \"{}\"",
                 old.url
-            )),
-            None => {}
+            ));
         }
-        Ok(changed)
+        Ok(Some(changed))
     }
 
     /// Does for an account that is in use what has come to be due.
@@ -248,7 +261,14 @@ fn registered(
     client: &Client,
     key: &AccountKey,
 ) -> Result<StoredAccount, IssueError> {
-    let url = register(settings, client, key)?;
+    new_account(settings, register(settings, client, key)?, key)
+}
+
+fn new_account(
+    settings: &AcmeSettings,
+    url: String,
+    key: &AccountKey,
+) -> Result<StoredAccount, IssueError> {
     let contact = Some(settings.contact.clone());
     Ok(StoredAccount { contact, ..account_of(settings, url, key)? })
 }
@@ -294,14 +314,17 @@ fn usable(
     let Some(url) = stored.url.clone().filter(|_| stored.directory == settings.url) else {
         return Ok(None);
     };
-    let is_retired = |key: &AccountKey| stored.retired.iter().any(|t| t == key.thumbprint());
     let key = match (own_key, &stored.key) {
-        (Some(key), Some(pem)) if is_retired(key) => stored_key(pem)?,
+        (Some(key), Some(pem)) if is_retired(stored, key) => stored_key(pem)?,
         (Some(key), _) => key.clone(),
         (None, Some(pem)) => stored_key(pem)?,
         (None, None) => return Ok(None),
     };
     Ok((key.thumbprint() == stored.thumbprint).then_some(Account { key, url }))
+}
+
+fn is_retired(stored: &StoredAccount, key: &AccountKey) -> bool {
+    stored.retired.iter().any(|t| t == key.thumbprint())
 }
 
 fn stored_key(pem: &Secret) -> Result<AccountKey, IssueError> {

@@ -120,11 +120,11 @@ impl Rejection {
         self.is("unauthorized") || self.is("malformed")
     }
 
-    /// Whether the same request may fare better later.
+    /// Whether the same request may fare better later. Not what the CA does not implement (501).
     pub fn is_busy(&self) -> bool {
         let kind = self.problem.kind.as_str();
         matches!(kind, "rateLimited" | "serverInternal" | "badNonce")
-            || matches!(self.status, 429 | 500..)
+            || matches!(self.status, 429 | 500 | 502..)
     }
 
     /// Sorts the answer by who has to act: the CA later, the administrator, or a new order.
@@ -247,6 +247,7 @@ mod tests {
             (500, acme("serverInternal"), "busy: newOrder: serverInternal: d"),
             (400, acme("badNonce"), "busy: newOrder: badNonce: d"),
             (503, "<html>".into(), "busy: newOrder: HTTP status 503 (service unavailable)"),
+            (501, acme("notImplemented"), "refused: newOrder: notImplemented: d"),
             (418, "{}".into(), "refused: newOrder: HTTP status 418 (request refused)"),
             (
                 302,

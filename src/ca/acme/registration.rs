@@ -111,12 +111,16 @@ pub fn check(client: &Client, account: &Account) -> Result<(), IssueError> {
     }
 }
 
-/// Whether the account is of any use with this key.
-pub fn is_alive(client: &Client, account: &Account) -> Result<bool, IssueError> {
+/// Whether the CA says that the account is of no more use with this key. A CA that does not show
+/// accounts does not say so. An error if it does not answer.
+pub fn is_lost(client: &Client, account: &Account) -> Result<bool, IssueError> {
     match look(client, account) {
-        Ok(response) => Ok(must_be_valid(&response, &account.url).is_ok()),
-        Err(Failure::Rejected(rejection)) if !rejection.is_busy() => Ok(false),
-        Err(failure) => Err(failure.into_error("account")),
+        Ok(response) => {
+            let account = parse::<AccountObject>("account", &response);
+            Ok(account.is_ok_and(|a| a.status != "valid"))
+        }
+        Err(Failure::Rejected(r)) => Ok(r.is("accountDoesNotExist") || r.is_about_key()),
+        Err(Failure::Other(error)) => Err(error),
     }
 }
 

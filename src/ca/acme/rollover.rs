@@ -1,17 +1,66 @@
-//! Another key for the same account (RFC 8555 section 7.3.5).
+//! Another key for the same account (RFC 8555 section 7.3.5), and what there is where that fails.
 
 use serde_json::{Value, json};
 
 use super::account::Account;
 use super::client::{Client, Failure, Post};
 use super::jws::{AccountKey, Signed};
-use super::registration::is_alive;
+use super::registration::{find, is_lost, register};
 use crate::ca::IssueError;
+use crate::settings::AcmeSettings;
 
-/// Has the CA take `new` instead of the account's key. False: there is nothing that could be
-/// rolled over, since the CA has no keyChange, or the account or its old key is of no use to it.
-pub fn roll_over(client: &Client, old: &Account, new: &AccountKey) -> Result<bool, IssueError> {
-    const WHAT: &str = "keyChange";
+/// What a key has got that is to take the place of another one.
+pub enum Taken {
+    /// It had an account, maybe that of the other key.
+    Found(String),
+    RolledOver,
+    Registered(String),
+    /// Nothing, for this reason: the account works, with the key that it has.
+    Nothing(IssueError),
+}
+
+const WHAT: &str = "keyChange";
+
+/// The account of `new`: the one that it has, else `old` rolled over to it, else a new one. That it
+/// has one is also how a rollover whose answer was lost comes to light. An error only if `old`
+/// is of no use either.
+pub fn take_over(
+    settings: &AcmeSettings,
+    client: &Client,
+    old: &Account,
+    new: &AccountKey,
+) -> Result<Taken, IssueError> {
+    let (cause, may_register) = match find_or_roll_over(client, old, new) {
+        Ok(Some(taken)) => return Ok(taken),
+        Ok(None) => match register(settings, client, new) {
+            Ok(url) => return Ok(Taken::Registered(url)),
+            Err(cause) => (cause, false),
+        },
+        // Without an answer nobody knows what the CA has done: the next time tells.
+        Err(cause @ (IssueError::Unreachable { .. } | IssueError::Busy { .. })) => (cause, false),
+        Err(cause) => (cause, true),
+    };
+    match is_lost(client, old) {
+        Ok(false) => Ok(Taken::Nothing(cause)),
+        Ok(true) if may_register => register(settings, client, new).map(Taken::Registered),
+        Ok(true) | Err(_) => Err(cause),
+    }
+}
+
+/// None: the CA can't roll over.
+fn find_or_roll_over(
+    client: &Client,
+    old: &Account,
+    new: &AccountKey,
+) -> Result<Option<Taken>, IssueError> {
+    match find(client, new)? {
+        Some(url) => Ok(Some(Taken::Found(url))),
+        None => Ok(roll_over(client, old, new)?.then_some(Taken::RolledOver)),
+    }
+}
+
+/// Has the CA take `new` instead of the account's key. False: it has no keyChange.
+fn roll_over(client: &Client, old: &Account, new: &AccountKey) -> Result<bool, IssueError> {
     let directory = client.directory()?;
     let Some(url) = &directory.key_change else { return Ok(false) };
     client.check_url(WHAT, url)?;
@@ -19,18 +68,11 @@ pub fn roll_over(client: &Client, old: &Account, new: &AccountKey) -> Result<boo
     let by = Signed::ByAccount(&old.url);
     match client.post(&old.key, &Post::json(WHAT, url, by, &inner)) {
         Ok(_) => Ok(true),
-        Err(Failure::Rejected(rejection)) if !rejection.is_busy() => {
-            if !is_alive(client, old)? {
-                return Ok(false);
-            }
-            let (status, line) = (rejection.status, rejection.problem.line());
-            Err(match status {
-                409 => IssueError::Configuration(format!(
-                    "{WHAT}: {line}: account_key is the key of another account at the CA, set \
-                     another one"
-                )),
-                _ => rejection.into_error(WHAT),
-            })
+        Err(Failure::Rejected(rejection)) if rejection.status == 409 => {
+            Err(IssueError::Configuration(format!(
+                "{WHAT}: {}: account_key is the key of another account at the CA, set another one",
+                rejection.problem.line()
+            )))
         }
         Err(failure) => Err(failure.into_error(WHAT)),
     }

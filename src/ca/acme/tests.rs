@@ -80,6 +80,14 @@ fn directory(meta: Value) -> Exchange {
     Exchange::new(Method::Get, "/dir", 200, &body.to_string())
 }
 
+/// Of a CA that has nothing more than it must.
+fn bare_directory() -> Exchange {
+    let body = json!({
+        "newNonce": url("/nonce"), "newAccount": url("/new-acct"), "newOrder": url("/new-order"),
+    });
+    Exchange::new(Method::Get, "/dir", 200, &body.to_string())
+}
+
 fn nonce() -> Exchange {
     Exchange::new(Method::Head, "/nonce", 200, "").header("replay-nonce", "first")
 }

@@ -84,7 +84,9 @@ fn a_lost_answer_is_found_out() {
     let bench = &changed.bench;
     bench.expect(start());
     let lost = key_change().fails(HttpError::Timeout);
-    let error = bench.step(&changed.ca(), &mut order(), [unknown(), lost]).unwrap_err();
+    let other = refusal("/acct/1", 400, "malformed");
+    let error =
+        bench.step(&changed.ca(), &mut order(), [unknown(), lost, nonce(), other]).unwrap_err();
     assert_eq!(error.to_string(), "keyChange: timed out");
     assert_eq!(bench.stored(), changed.old, "till the CA has confirmed");
     bench.expect(start());
@@ -94,22 +96,12 @@ fn a_lost_answer_is_found_out() {
 
 #[test]
 fn what_cannot_be_rolled_over_is_left_for_a_new_account() {
-    let none = Exchange::new(
-        Method::Get,
-        "/dir",
-        200,
-        &json!({
-            "newNonce": url("/nonce"), "newAccount": url("/new-acct"),
-            "newOrder": url("/new-order"),
-        })
-        .to_string(),
-    );
     let refused = || refusal("/key-change", 400, "malformed");
     let forget = |s: &mut StoredAccount| s.key = None;
     let keep = |_: &mut StoredAccount| {};
     type Edit = fn(&mut StoredAccount);
     let table: [(&str, Edit, Exchange, Vec<Exchange>); 4] = [
-        ("no keyChange", keep, none, vec![]),
+        ("no keyChange", keep, bare_directory(), vec![]),
         ("the old key is nowhere", forget, directory(json!({})), vec![]),
         (
             "the old account is closed",
@@ -144,36 +136,89 @@ fn what_cannot_be_rolled_over_is_left_for_a_new_account() {
 }
 
 #[test]
-fn rollovers_that_the_ca_refuses() {
+fn what_cannot_be_rolled_over_goes_on_with_the_old_key() {
     let alive = || look("/acct/1", json!({"status": "valid"}));
-    for (refused, more, expected) in [
+    let refused = |status, kind| vec![unknown(), refusal("/key-change", status, kind), alive()];
+    let full = || directory(json!({}));
+    let used_up = refusal("/new-acct", 401, "unauthorized");
+    for (directory, tried, expected) in [
+        (full(), refused(501, "notImplemented"), "keyChange: notImplemented: because"),
+        (full(), refused(404, ""), "keyChange: because"),
+        (full(), refused(429, "rateLimited"), "keyChange: rateLimited: because"),
+        (full(), refused(400, "badPublicKey"), "keyChange: badPublicKey: because"),
         (
-            refusal("/key-change", 409, "conflict"),
-            vec![alive()],
-            "keyChange: conflict: because: account_key is the key of another account at the CA",
+            full(),
+            refused(409, "conflict"),
+            "keyChange: conflict: because: account_key is the key of another account at the CA, \
+             set another one",
+        ),
+        // It never arrived.
+        (
+            full(),
+            vec![unknown(), key_change().fails(HttpError::Timeout), nonce(), alive()],
+            "keyChange: timed out",
         ),
         (
-            refusal("/key-change", 400, "badPublicKey"),
-            vec![alive()],
-            "keyChange: badPublicKey: because",
+            full(),
+            vec![refusal("/new-acct", 500, "serverInternal"), alive()],
+            "newAccount: serverInternal: because",
         ),
-        (refusal("/key-change", 429, "rateLimited"), vec![], "keyChange: rateLimited: because"),
         (
-            refusal("/key-change", 403, "unauthorized"),
-            vec![refusal("/acct/1", 500, "serverInternal")],
-            "account: serverInternal: because",
+            full(),
+            vec![
+                unknown(),
+                refusal("/key-change", 403, "unauthorized"),
+                refusal("/acct/1", 500, "serverInternal"),
+            ],
+            "keyChange: unauthorized: because",
+        ),
+        // It has no keyChange, and the binding was for the old key.
+        (
+            bare_directory(),
+            vec![unknown(), used_up, alive()],
+            "newAccount: unauthorized: because: look whether external_account_key is right and \
+             not used up",
         ),
     ] {
         let changed = Changed::new();
         let bench = &changed.bench;
+        bench.expect([directory, nonce()]);
+        bench.expect(tried);
+        let key = Secret::new(b"sixteen letters.".into());
+        let external = ExternalAccount { kid: "kid-1".into(), key };
+        let bound = AcmeSettings { external_account: Some(external), ..changed.settings.clone() };
+        let (ca, mut order) = (bench.ca_at(bound, now()), order());
+        assert_eq!(bench.step(&ca, &mut order, [new_order()]).unwrap(), wait(0), "{expected}");
+        assert_eq!(*bench.signers.lock().unwrap().last().unwrap(), url("/acct/1"));
+        assert_eq!(bench.stored(), changed.old, "{expected}");
+        // Not at each request.
+        bench.step(&ca, &mut order, [pending(), tell()]).unwrap();
+        let remark = format!(
+            "account_key is not used yet, account \"{}\" keeps the key before it: {expected}",
+            url("/acct/1")
+        );
+        assert_eq!(ca.accounts.take_remarks(), [remark]);
+        // But when the account is read again.
         bench.expect(start());
-        bench.expect([unknown(), refused]);
-        bench.expect(more);
-        let error = bench.step(&changed.ca(), &mut order(), []).unwrap_err();
-        assert!(error.to_string().starts_with(expected), "{error}");
-        assert!(!error.order_is_dead(), "{error}");
-        assert_eq!(bench.stored(), changed.old);
+        let requests = [unknown(), key_change(), new_order()];
+        bench.step(&changed.ca(), &mut self::order(), requests).unwrap();
+        assert_eq!(bench.stored(), changed.rolled_over());
     }
+}
+
+/// The CA does not say whether the old key is any good.
+#[test]
+fn rollovers_that_nobody_answers() {
+    let changed = Changed::new();
+    let bench = &changed.bench;
+    let lost = || key_change().fails(HttpError::Timeout);
+    let silent = look("/acct/1", json!({})).fails(HttpError::Timeout);
+    bench.expect(start());
+    let error =
+        bench.step(&changed.ca(), &mut order(), [unknown(), lost(), nonce(), silent]).unwrap_err();
+    assert_eq!(error.to_string(), "keyChange: timed out");
+    assert!(!error.order_is_dead());
+    assert_eq!(bench.stored(), changed.old);
 }
 
 #[test]
