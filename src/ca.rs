@@ -85,6 +85,9 @@ pub enum Progress {
 pub struct Issued {
     /// PEM, leaf first.
     pub chain: Vec<u8>,
+    /// Another chain of the same certificate, should the first be of no use: the CA's own choice,
+    /// where the first is that of the configuration.
+    pub fallback: Option<Vec<u8>>,
     /// PEM of a key that the CA made; None: it is the key of the CSR.
     pub key: Option<Secret>,
     /// What the administrator should know though nothing failed: one line.
@@ -93,7 +96,7 @@ pub struct Issued {
 
 impl From<Vec<u8>> for Issued {
     fn from(chain: Vec<u8>) -> Issued {
-        Issued { chain, key: None, remark: None }
+        Issued { chain, fallback: None, key: None, remark: None }
     }
 }
 

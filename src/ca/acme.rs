@@ -113,11 +113,11 @@ impl AcmeCa {
         }
     }
 
-    fn issued(&self, (chain, remark): chain::Chosen) -> Issued {
+    fn issued(&self, chain::Chosen { chain, fallback, remark }: chain::Chosen) -> Issued {
         let mut remarks = self.accounts.take_remarks();
         remarks.extend(remark);
         let remark = remarks.join("; ");
-        Issued { chain, key: None, remark: (!remark.is_empty()).then_some(remark) }
+        Issued { chain, fallback, key: None, remark: (!remark.is_empty()).then_some(remark) }
     }
 
     fn account(&self) -> Result<Arc<Account>, IssueError> {

@@ -34,6 +34,8 @@ pub struct Attempt {
     pub ca: usize,
     /// What lies in the keystore: the issuance at this CA, or at another one until it makes way.
     pub pending: Option<Pending>,
+    /// Another chain of what is pending, should that one be of no use.
+    pub fallback: Option<Vec<u8>>,
     /// It is an earlier attempt's.
     pub taken_up: bool,
     /// Orders that are of no use any more, for their CAs to be told so.
@@ -99,6 +101,7 @@ impl Attempt {
             begun: now,
             cas,
             ca: 0,
+            fallback: None,
             taken_up: pending.is_some(),
             left,
             pending,

@@ -79,7 +79,7 @@ impl ReplaceJob {
                 drop(attempt);
                 return postpone(desk, &mut desk.entry(self.entry), &cause, next, vec![]);
             }
-            Err(error) => return self.reject(desk, attempt, error.to_string()),
+            Err(error) => return self.reject_chain(desk, attempt, error.to_string()),
         };
         let chain = &checked.chain;
         let all =

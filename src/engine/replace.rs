@@ -139,8 +139,9 @@ impl ReplaceJob {
         };
         let ca = &desk.ports.cas[attempt.ca];
         let progress = haste::with(limit, || ca.step(&mut pending.order, current.as_deref()));
-        if let Ok(Progress::Issued(Issued { chain, key, remark })) = &progress {
+        if let Ok(Progress::Issued(Issued { chain, fallback, key, remark })) = &progress {
             pending.chain = Some(chain.clone());
+            attempt.fallback = fallback.clone();
             key.iter().for_each(|key| pending.key_pem = key.clone());
             pending.order.accepted = true;
             note_issuance(desk, &attempt, &mut pending);
@@ -263,6 +264,25 @@ impl ReplaceJob {
             return self.next_ca(desk, attempt);
         }
         self.failed(desk, attempt, cause, None)
+    }
+
+    /// The chain is of no use: another one of the same certificate, if there is one.
+    pub(super) fn reject_chain(
+        &mut self,
+        desk: &Desk,
+        mut attempt: Box<Attempt>,
+        cause: String,
+    ) -> Next {
+        let Some((chain, pending)) = attempt.fallback.take().zip(attempt.pending.as_mut()) else {
+            return self.reject(desk, attempt, cause);
+        };
+        pending.chain = Some(chain);
+        // As for the first one: served first, if it may be.
+        let _ = desk.keystore.save_pending(&attempt.lock, pending);
+        let ca = desk.plan.cas[attempt.ca].name.clone();
+        let text = format!("the preferred chain can't be used, the first is: {cause}");
+        desk.tell(&desk.entry(self.entry), vec![What::Remark { ca, text }], vec![]);
+        self.check_chain(desk, attempt)
     }
 
     pub(super) fn go_on_proving(

@@ -19,24 +19,31 @@ const PEM_CHAIN: &str = "application/pem-certificate-chain";
 /// CAs have one root that is old and one that is new.
 const MOST_ALTERNATES: usize = 8;
 
-/// A chain in PEM, and what is to be said about the choice.
-pub type Chosen = (Vec<u8>, Option<String>);
+/// A chain in PEM.
+pub struct Chosen {
+    pub chain: Vec<u8>,
+    /// The default, where another one was chosen.
+    pub fallback: Option<Vec<u8>>,
+    /// What is to be said about the choice.
+    pub remark: Option<String>,
+}
 
 /// Fetches the chain at `url`, or that of its alternates which the configuration prefers. What is
 /// wrong with an alternate never costs the certificate: then it is the default chain.
 pub fn download(ca: &AcmeCa, url: &str) -> Result<Chosen, IssueError> {
     let (default, response) = fetch(ca, url).map_err(|f| f.into_error(WHAT))?;
-    let Some(wanted) = &ca.settings.preferred_chain else { return Ok((default, None)) };
+    let the_default = |chain, remark| Ok(Chosen { chain, fallback: None, remark });
+    let Some(wanted) = &ca.settings.preferred_chain else { return the_default(default, None) };
     let mut offered = vec![Issuer::of(&default)];
     if offered[0].is(wanted) {
-        return Ok((default, None));
+        return the_default(default, None);
     }
     for url in links(&response, "alternate", MOST_ALTERNATES) {
         match alternate(ca, &url, &default) {
             Ok(chain) => {
                 let issuer = Issuer::of(&chain);
                 if issuer.is(wanted) {
-                    return Ok((chain, None));
+                    return Ok(Chosen { chain, fallback: Some(default), remark: None });
                 }
                 offered.push(issuer);
             }
@@ -50,7 +57,7 @@ pub fn download(ca: &AcmeCa, url: &str) -> Result<Chosen, IssueError> {
         "preferred_chain \"{wanted}\" is not offered, only {}: the first is used",
         printable(&offered.join(", "))
     );
-    Ok((default, Some(remark)))
+    the_default(default, Some(remark))
 }
 
 /// Another chain of the same certificate.

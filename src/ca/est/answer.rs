@@ -30,7 +30,7 @@ pub fn with_key(
 ) -> Result<Issued, String> {
     let chain = chain(&key, delivered, authorities)?;
     let pem = Secret::new(key.private_key_to_pem_pkcs8().map_err(words)?);
-    Ok(Issued { chain, key: Some(pem), remark: None })
+    Ok(Issued { key: Some(pem), ..Issued::from(chain) })
 }
 
 /// Why an answer other than 200 and 202 gives no certificate. `what` is the operation.

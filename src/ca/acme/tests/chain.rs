@@ -1,6 +1,7 @@
 //! Which of several chains is taken.
 
 use super::*;
+use crate::ca::Issued;
 use crate::fixture::{Identity, Spec, root};
 
 /// A leaf, and what may stand above it.
@@ -30,8 +31,8 @@ fn link(exchange: Exchange, path: &str) -> Exchange {
     exchange.header("link", &format!("<{}>;rel=\"alternate\"", url(path)))
 }
 
-/// What is delivered, and said about it, to a configuration that prefers this.
-fn issue(preferred: &str, exchanges: Vec<Exchange>) -> (String, Option<String>) {
+/// What is delivered to a configuration that prefers this.
+fn issued(preferred: &str, exchanges: Vec<Exchange>) -> Issued {
     let bench = Bench::with_account();
     let (_, mut order) = finishing(&bench);
     let ca = AcmeSettings { preferred_chain: Some(preferred.into()), ..settings() };
@@ -40,6 +41,12 @@ fn issue(preferred: &str, exchanges: Vec<Exchange>) -> (String, Option<String>) 
     bench.expect(exchanges);
     let issued = bench.step(&ca, &mut order, []).unwrap();
     let Progress::Issued(issued) = issued else { panic!("{issued:?}") };
+    issued
+}
+
+/// The chain, and what is said about it.
+fn issue(preferred: &str, exchanges: Vec<Exchange>) -> (String, Option<String>) {
+    let issued = issued(preferred, exchanges);
     (String::from_utf8(issued.chain).unwrap(), issued.remark)
 }
 
@@ -101,4 +108,20 @@ fn not_more_than_a_few_are_looked_at() {
     let mut exchanges = vec![default];
     exchanges.extend(all[..8].iter().map(|path| delivered(path, &old)));
     assert!(issue("X", exchanges).1.is_some());
+}
+
+#[test]
+fn the_default_stays_at_hand() {
+    let chains = Chains::new();
+    let (old, new) = (chains.under(&chains.old), chains.under(&chains.new));
+    let default = || link(delivered("/cert/1", &old), "/cert/2");
+    let other = || vec![default(), delivered("/cert/2", &new)];
+    for (preferred, exchanges, fallback) in [
+        ("New Root", other(), Some(&old)),
+        ("Old Root", vec![default()], None),
+        ("X", other(), None),
+    ] {
+        let fallback = fallback.map(|pem| pem.clone().into_bytes());
+        assert_eq!(issued(preferred, exchanges).fallback, fallback, "{preferred}");
+    }
 }

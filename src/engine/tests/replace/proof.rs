@@ -40,6 +40,22 @@ fn a_revoked_replacement_makes_way_for_the_next_ca() {
     assert_eq!(worker.news().next_issue, None);
 }
 
+/// What a preference brought is of no use: no reason to ask for another certificate.
+#[test]
+fn another_chain_of_the_same_certificate_is_served() {
+    let (world, _) = revoked();
+    world.cas[0].script(vec![Do::IssueTwoChains]);
+    let mut worker = world.worker();
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    assert_eq!(world.stored(), Some(world.cas[0].serial(1)));
+    let told = worker.told();
+    assert_eq!(worker.decide(Some(told.finished[0])), Decision::Serve);
+    assert_eq!((world.cas[0].orders(), told.count(Count::IssueError)), (1, 0));
+    let remark = "\"one\": the preferred chain can't be used, the first is: ";
+    assert!(told.lines().iter().any(|line| line.starts_with(remark)), "{:?}", told.lines());
+}
+
 #[test]
 fn a_replacement_without_proof() {
     for say in [Say::Unknown, Say::Nothing(Some(s(300)))] {

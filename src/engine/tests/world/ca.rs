@@ -1,7 +1,7 @@
 //! A CA that issues, or does what the test wants instead.
 
 use super::*;
-use openssl::x509::X509Ref;
+use openssl::x509::{X509, X509Ref};
 
 use crate::bundle::Bundle;
 use crate::ca::Issued;
@@ -20,6 +20,8 @@ pub enum Do {
     IssueFor(i64, i64),
     /// The same, from now.
     IssueFrom(i64, i64),
+    /// Issues with a chain that does not fit, and has one that does.
+    IssueTwoChains,
     /// Issues for other names.
     IssueWrong,
     /// Somebody may have been faster.
@@ -185,6 +187,13 @@ impl Ca for FakeCa {
             }
             Some(Do::IssueFrom(begin, end)) => {
                 Progress::Issued(self.issue(&request, &names, (now + begin, now + end)).into())
+            }
+            Some(Do::IssueTwoChains) => {
+                let good = self.issue(&request, &names, life);
+                let leaf = X509::from_pem(&good).unwrap().to_pem().unwrap();
+                let chain = [leaf, fixture::root(&self.name).pem()].concat();
+                let fallback = Some(good);
+                Progress::Issued(Issued { fallback, ..Issued::from(chain) })
             }
             Some(Do::IssueWrong) => {
                 Progress::Issued(self.issue(&request, &["wrong.example"], life).into())
