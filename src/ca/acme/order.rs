@@ -46,6 +46,9 @@ enum State {
     Finishing { order: String, pace: Pace },
 }
 
+/// A wish for more is one of a CA that lets a person decide.
+const PATIENT: Duration = Duration::from_secs(60);
+
 /// How often the CA was asked, and since when.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 struct Pace {
@@ -66,11 +69,11 @@ struct OrderObject {
 /// A CA may want to validate more than the names (a parent domain); not many more.
 const MORE_AUTHORIZATIONS: usize = 8;
 
-/// A validation that takes longer has been forgotten.
+/// A validation that takes longer has been forgotten, unless the CA says when to ask again.
 const PROVING_LIMIT: Duration = Duration::from_secs(15 * 60);
 
-/// Issuance may wait for a person.
-const FINISHING_LIMIT: Duration = Duration::from_secs(86400);
+/// Issuance may wait for a person, who may be on holiday.
+const FINISHING_LIMIT: Duration = Duration::from_secs(30 * 86400);
 
 /// Goes on with `order`, and leaves in it what has been reached, also in case of an error.
 pub fn step(
@@ -343,7 +346,8 @@ impl Pace {
     }
 
     /// When to ask again: as the CA wishes, within reason; else soon at first, then less often. A
-    /// private CA is done in milliseconds, and a client may be waiting in its handshake.
+    /// private CA is done in milliseconds, and a client may be waiting in its handshake; a person
+    /// takes days. Who wants to be asked late has not forgotten.
     fn wait(
         &mut self,
         ca: &AcmeCa,
@@ -353,13 +357,16 @@ impl Pace {
     ) -> Result<Duration, IssueError> {
         const FIRST: Duration = Duration::from_millis(250);
         const LONGEST: Duration = Duration::from_secs(8);
+        const WISHES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(86400)];
+        let wish = wish.map(|w| w.clamp(WISHES[0], WISHES[1]));
         let waited = ca.client.clock.now().since(self.since);
+        let limit = if wish > Some(PATIENT) { limit.max(FINISHING_LIMIT) } else { limit };
         if waited > limit {
             let cause = format!("not decided after {} s", waited.as_secs());
             return Err(IssueError::Protocol { what, cause });
         }
-        let own = FIRST.saturating_mul(1 << self.polls.min(10)).min(LONGEST);
+        let own = FIRST.saturating_mul(1 << self.polls.min(10)).min(LONGEST).max(waited / 100);
         self.polls = self.polls.saturating_add(1);
-        Ok(wish.map_or(own, |w| w.clamp(Duration::from_secs(1), Duration::from_secs(60))))
+        Ok(wish.unwrap_or(own))
     }
 }

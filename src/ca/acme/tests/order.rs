@@ -168,8 +168,8 @@ fn nothing_is_waited_for_without_end() {
         (
             finishing,
             look("/order/1", order_object("processing")),
-            86400,
-            "order: not decided after 86401 s",
+            30 * 86400,
+            "order: not decided after 2592001 s",
         ),
     ];
     for (start, exchange, seconds, expected) in table {
@@ -181,6 +181,41 @@ fn nothing_is_waited_for_without_end() {
         assert_eq!(error.to_string(), expected);
         assert!(error.order_is_dead());
     }
+}
+
+/// Retry-After, how long it has taken so far, and when the CA is asked again.
+#[test]
+fn who_says_when_to_ask_again_has_time() {
+    const DAY: u64 = 86_400;
+    type Start = fn(&Arc<Bench>) -> (AcmeCa, Order);
+    let table: [(Start, fn() -> Exchange); 2] =
+        [(proving, pending), (finishing, || look("/order/1", order_object("processing")))];
+    for (start, exchange) in table {
+        for (wish, so_far, expected) in [
+            (None, 0, Some(500)),
+            (Some("5"), 0, Some(5000)),
+            // Over a weekend.
+            (Some("600"), 3 * DAY, Some(600_000)),
+            (Some("600"), 30 * DAY + 1, None),
+        ] {
+            let bench = Bench::with_account();
+            let (_, mut order) = start(&bench);
+            let ca = bench.ca_at(settings(), now() + Duration::from_secs(so_far));
+            bench.expect([directory(json!({})), nonce()]);
+            let exchange = match wish {
+                Some(wish) => exchange().header("retry-after", wish),
+                None => exchange(),
+            };
+            let progress = bench.step(&ca, &mut order, [exchange]).ok();
+            assert_eq!(progress, expected.map(wait), "{wish:?} {so_far}");
+        }
+    }
+    // Without a wish it is asked less often the longer it takes.
+    let bench = Bench::with_account();
+    let (_, mut order) = finishing(&bench);
+    let ca = bench.ca_at(settings(), now() + Duration::from_secs(DAY));
+    let requests = [directory(json!({})), nonce(), look("/order/1", order_object("processing"))];
+    assert_eq!(bench.step(&ca, &mut order, requests).unwrap(), wait(DAY * 10));
 }
 
 #[test]
