@@ -145,16 +145,22 @@ fn tell(json: bool, done: Result<Answer, Failure>) -> ExitCode {
     };
     answer.notes.iter().for_each(|note| complain(note));
     let text = if json { lines(&answer.json) } else { answer.text };
-    print(&text, answer.exit)
+    match answer.stdout_is_taken {
+        true => print_to(&mut std::io::stderr().lock(), &text, answer.exit),
+        false => print(&text, answer.exit),
+    }
 }
 
 fn lines(json: &serde_json::Value) -> String {
     format!("{json:#}\n")
 }
 
-/// Whoever reads may have gone: that is no news worth a panic.
 fn print(text: &str, exit: Exit) -> ExitCode {
-    let mut out = std::io::stdout().lock();
+    print_to(&mut std::io::stdout().lock(), text, exit)
+}
+
+/// Whoever reads may have gone: that is no news worth a panic.
+fn print_to(out: &mut dyn Write, text: &str, exit: Exit) -> ExitCode {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Ok(()) => exit.into(),
         Err(_) => Exit::Unknown.into(),

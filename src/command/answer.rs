@@ -31,11 +31,13 @@ pub struct Answer {
     pub exit: Exit,
     /// For standard error, one line each.
     pub notes: Vec<String>,
+    /// Something else was written there: the answer goes to standard error.
+    pub stdout_is_taken: bool,
 }
 
 impl Answer {
     pub fn done(text: String, json: Value) -> Answer {
-        Answer { text, json, exit: Exit::Done, notes: Vec::new() }
+        Answer { text, json, exit: Exit::Done, notes: Vec::new(), stdout_is_taken: false }
     }
 }
 

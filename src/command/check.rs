@@ -163,7 +163,7 @@ fn answer(entry: &Entry, verdict: &Verdict, asked: &[Asked], stored: bool) -> An
     let word = verdict.word().replace('_', " ");
     let cause = verdict.cause().map(|cause| format!(": {cause}")).unwrap_or_default();
     let text = format!("{}{}: {word}{cause}\n", table(&rows), entry.name);
-    Answer { text, json, exit: verdict.exit(), notes: entry.notes.clone() }
+    Answer { exit: verdict.exit(), notes: entry.notes.clone(), ..Answer::done(text, json) }
 }
 
 fn rows(asked: &Asked) -> Vec<Vec<String>> {

@@ -29,7 +29,8 @@ pub fn run(world: &World) -> Result<Answer, Failure> {
             }
         }
     }
-    Ok(Answer { text: table(&rows), json: json!({ "entries": entries }), exit, notes })
+    let json = json!({ "entries": entries });
+    Ok(Answer { exit, notes, ..Answer::done(table(&rows), json) })
 }
 
 fn unreadable(name: &EntryName, error: &KeystoreError) -> Value {

@@ -141,6 +141,37 @@ fn ends_are_told_by_the_exit_code() {
     }
 }
 
+/// As a pipeline has it: the file and nothing else.
+#[test]
+fn an_export_to_standard_output_is_the_file() {
+    let cli = Cli::alone();
+    let root = Identity::root("Root");
+    let id = root.issue(&Profile::server(&["a.test"]));
+    cli.stored("a.test").put(&[id.cert_pem(), root.cert_pem()].concat(), &id.key_pem());
+    let password = cli.write("password", b"changeit\n");
+    for to_file in [false, true] {
+        for json in [&[][..], &["--json"]] {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_cert-autofetch"));
+            command.args(json).arg("--keystore").arg(&cli.keystore).args(["export", "a.test"]);
+            command.args(["--pkcs12", "/dev/stdout", "--password-file", &password]);
+            let out = cli.path("out.p12");
+            if to_file {
+                command.stdout(fs::File::create(&out).expect("create"));
+            }
+            let mut ended = command.output().expect("started");
+            if to_file {
+                ended.stdout = fs::read(&out).expect("read");
+            }
+            assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+            assert!(String::from_utf8_lossy(&ended.stderr).contains("/dev/stdout"), "{ended:?}");
+            let p12 = openssl::pkcs12::Pkcs12::from_der(&ended.stdout).expect("PKCS#12");
+            assert_eq!(p12.to_der().expect("DER").len(), ended.stdout.len(), "nothing behind it");
+            assert!(p12.parse2("changeit").expect("opened").pkey.is_some());
+        }
+    }
+    assert!(fs::symlink_metadata("/dev/stdout").expect("link").is_symlink());
+}
+
 /// Who reads only the beginning of a list is no reason for a panic.
 #[test]
 fn a_closed_pipe_is_no_panic() {

@@ -240,3 +240,41 @@ fn what_goes_out_comes_in_again() {
         assert!(line.contains(cause), "{line}");
     }
 }
+
+/// As root a file would take the place of the device.
+#[test]
+fn what_is_no_file_is_written_into() {
+    use std::io::Read;
+    use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, symlink};
+    let scene = Scene::new();
+    scene.put("a.example", &scene.leaf("a.example", LIFE));
+    let password = scene.write("password", b"changeit\n");
+    let path = |name: &str| scene.path(name).to_str().unwrap().to_owned();
+    let export = |to: &str| {
+        scene.try_run(&["export", "a.example", "--pkcs12", to, "--password-file", &password])
+    };
+    let fifo = path("fifo");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    symlink(&fifo, path("link")).unwrap();
+    // Open for both, it has a reader, and room for what is written.
+    let nonblock = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let mut reader = std::fs::OpenOptions::new();
+    let mut reader = reader.read(true).write(true).custom_flags(nonblock).open(&fifo).unwrap();
+    for to in [&fifo, &path("link")] {
+        assert_eq!(export(to).unwrap().exit, Exit::Done);
+        let mut bytes = vec![0; 65536];
+        let read = reader.read(&mut bytes).unwrap();
+        bytes.truncate(read);
+        let file = scene.write("read.p12", &bytes);
+        scene.run(&["import", "a.example", &file, "--password-file", &password]);
+        assert!(std::fs::metadata(&fifo).unwrap().file_type().is_fifo());
+    }
+    // A link to a file that others may have laid.
+    std::fs::write(path("file"), "theirs").unwrap();
+    symlink(path("file"), path("to-file")).unwrap();
+    let refused = export(&path("to-file")).err().unwrap();
+    assert_eq!(refused.exit, Exit::Unknown);
+    assert!(refused.line.contains("it is a symbolic link: name the file itself"));
+    assert_eq!(std::fs::read(path("file")).unwrap(), b"theirs");
+}
