@@ -4,7 +4,7 @@
 //! What is verified is evidence for all: it is stored, and a running nginx learns of a revocation
 //! at once.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use openssl::x509::X509;
@@ -32,6 +32,9 @@ pub struct Args {
     /// PEM of roots and other issuers that the chain leaves out, as in the CA's block
     #[arg(long, value_name = "FILE")]
     issuer_certificate: Option<PathBuf>,
+    /// PEM of roots in the place of the system's, as in the CA's block
+    #[arg(long, value_name = "FILE")]
+    trusted_certificate: Option<PathBuf>,
     /// Ask this OCSP responder about the leaf, not the one that it names
     #[arg(long, value_name = "URL")]
     ocsp_responder: Option<String>,
@@ -56,7 +59,11 @@ enum Verdict {
 }
 
 pub fn run(world: &World, args: &Args) -> Result<Answer, Failure> {
-    let anchors = args.issuer_certificate.as_deref().map(read_anchors).transpose()?;
+    let read = |path: &Option<PathBuf>, option| {
+        path.as_deref().map(|path| read_certificates(path, option)).transpose()
+    };
+    let anchors = read(&args.issuer_certificate, "--issuer-certificate")?;
+    let roots = read(&args.trusted_certificate, "--trusted-certificate")?;
     let mut entry = Entry::find(world, &args.name)?;
     let Ok(bundle) = entry.loaded.clone() else {
         let verdict = Verdict::State(entry.state(world.clock.now()));
@@ -76,7 +83,7 @@ pub fn run(world: &World, args: &Args) -> Result<Answer, Failure> {
         crl: args.crl.clone(),
         ..EvidenceSettings::default()
     };
-    let trust = Trust::in_anchors(anchors.unwrap_or_default());
+    let trust = Trust::in_anchors(anchors.unwrap_or_default(), roots);
     let subjects = subjects_of_chain(&own, &trust, 0, &bundle.chain, &bundle.facts);
     let asking = Asking { world, bundle: &bundle, timeout: Duration::from_secs(args.timeout) };
     let asked: Vec<Asked> = subjects.iter().map(|subject| asking.ask(subject)).collect();
@@ -85,14 +92,12 @@ pub fn run(world: &World, args: &Args) -> Result<Answer, Failure> {
     Ok(answer(&entry, &verdict, &asked, stored))
 }
 
-fn read_anchors(path: &std::path::Path) -> Result<Vec<X509>, Failure> {
+fn read_certificates(path: &Path, option: &str) -> Result<Vec<X509>, Failure> {
     let pem = read_file(path)?;
     match X509::stack_from_pem(pem.bytes()) {
-        Ok(anchors) if !anchors.is_empty() => Ok(anchors),
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         _ => {
-            let line =
-                format!("--issuer-certificate \"{}\" is no PEM of certificates", path.display());
-            Err(Failure::bad(line))
+            Err(Failure::bad(format!("{option} \"{}\" is no PEM of certificates", path.display())))
         }
     }
 }

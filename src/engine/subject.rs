@@ -90,9 +90,9 @@ impl Trust {
         }
     }
 
-    /// Of these anchors, and the system's roots.
-    pub fn in_anchors(anchors: Vec<X509>) -> Trust {
-        Trust { anchors, roots: None }
+    /// Of these anchors and roots; None: the system's roots.
+    pub fn in_anchors(anchors: Vec<X509>, roots: Option<Vec<X509>>) -> Trust {
+        Trust { anchors, roots }
     }
 
     fn is_anchor(&self, certificate: &X509) -> bool {

@@ -152,10 +152,16 @@ impl Asked {
         revoked.or_else(good).or_else(|| said().next()).map(|e| &e.status)
     }
 
-    /// Whether one source found it good, or there is none: then it is served as it is. Where the
-    /// leaf's issuer is not known nobody could be asked, which is no proof.
+    /// Whether one source found it good, or there is none: then it is served as it is. Where its
+    /// issuer is not known nobody could be asked, which is no proof.
     pub fn is_proven(&self) -> bool {
-        matches!(self.status(), Some(Status::Good)) || !self.subject.has_source()
+        let names_nobody = !self.subject.has_source() && !self.lacks_issuer();
+        matches!(self.status(), Some(Status::Good)) || names_nobody
+    }
+
+    /// Somebody would have to be asked, and nobody's signature can be verified.
+    fn lacks_issuer(&self) -> bool {
+        self.subject.issuer.is_none() && self.subject.names_source()
     }
 
     pub fn why_unproven(&self) -> String {
@@ -171,14 +177,13 @@ impl Asked {
     }
 
     pub fn why_silent(&self) -> &'static str {
-        match (&self.subject.issuer, self.subject.names_source()) {
-            (None, true) => NO_ISSUER,
-            _ => "it names no OCSP responder and no CRL",
+        match self.lacks_issuer() {
+            true => NO_ISSUER,
+            false => "it names no OCSP responder and no CRL",
         }
     }
 }
 
-/// Nobody's signature can be verified.
 pub const NO_ISSUER: &str = "the certificate of its issuer is not in the chain: \
                              --issuer-certificate names a file with it";
 

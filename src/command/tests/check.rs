@@ -182,6 +182,46 @@ fn options_stand_for_the_configuration() {
     assert!(line.contains("is no PEM of certificates"), "{line}");
 }
 
+/// Chains come without their root: an intermediate that names a responder can't be asked about
+/// where nobody knows its issuer.
+#[test]
+fn an_intermediate_that_can_not_be_asked_about_is_no_proof() {
+    let mut scene = Scene::new();
+    let access = seq(&[&seq(&[&oid("1.3.6.1.5.5.7.48.1"), &uri(OCSP)])]);
+    let extensions = &[("1.3.6.1.5.5.7.1.1", false, &access[..])];
+    let sub = scene.ca.issue(Spec { extensions, serial: 2, ..Spec::ca("Sub") });
+    let leaf = sub.issue(Spec { cn: "a.example", names: &["a.example"], ..Spec::default() });
+    {
+        let keystore = scene.keystore();
+        let lock = keystore.try_lock(&entry("a.example")).unwrap().unwrap();
+        let chain = [leaf.pem(), sub.pem()].concat();
+        keystore.commit(&lock, &chain, &key_of(&leaf), &Meta::default()).unwrap();
+    }
+    let root = scene.write("root.pem", &scene.ca.pem());
+    let good = scene.ocsp(&sub, CertStatus::Good);
+    let bad = scene.ocsp(&sub, CertStatus::Revoked(fixture::at(-60), Some(2)));
+    for (body, options, result, exit) in [
+        (&good, vec![], "unproven", Exit::Unknown),
+        (&good, vec!["--issuer-certificate", &root], "good", Exit::Done),
+        (&good, vec!["--trusted-certificate", &root], "good", Exit::Done),
+        (&bad, vec!["--trusted-certificate", &root], "revoked", Exit::Bad),
+    ] {
+        scene.answers = vec![(OCSP.into(), 200, body.clone())];
+        let answer = scene.run(&[&["check", "a.example"][..], &options].concat());
+        assert_eq!(
+            (&answer.json["result"], answer.exit),
+            (&result.into(), exit),
+            "{options:?}: {}",
+            answer.text
+        );
+        let names_option = answer.text.contains("--issuer-certificate names a file with it");
+        assert_eq!(names_option, exit == Exit::Unknown, "{}", answer.text);
+    }
+    let (exit, line) = scene.fail(&["check", "a.example", "--trusted-certificate", "/dev/null"]);
+    assert_eq!(exit, Exit::Bad);
+    assert!(line.starts_with("--trusted-certificate"), "{line}");
+}
+
 #[test]
 fn what_clients_refuse_is_bad() {
     let scene = Scene::new();
