@@ -12,6 +12,7 @@ use super::answer::{Answer, Exit, Failure};
 use super::*;
 use crate::bundle::Meta;
 use crate::clock::FakeClock;
+use crate::fixture::ocsp::{Reply, nonce_of};
 use crate::fixture::{self, DAY, Identity, NOW, Spec};
 use crate::http::{HttpError, Request, Response};
 use crate::keystore::{Change, Pending};
@@ -23,10 +24,17 @@ struct Scene {
     ca: Identity,
     /// By URL: status and body.
     answers: Vec<(String, u16, Vec<u8>)>,
+    /// By URL, with the nonce of the request.
+    replies: Vec<(String, Reply)>,
 }
 
 impl Http for Scene {
     fn send(&self, request: &Request) -> Result<Response, HttpError> {
+        let reply = self.replies.iter().find(|(url, _)| *url == request.url);
+        if let Some((_, reply)) = reply {
+            let body = reply.clone().with_nonce(nonce_of(&request.body).unwrap()).der();
+            return Ok(Response { status: 200, body, ..Response::default() });
+        }
         let found = self.answers.iter().find(|(url, _, _)| *url == request.url);
         let Some((_, status, body)) = found else { return Err(HttpError::Timeout) };
         Ok(Response { status: *status, body: body.clone(), ..Response::default() })
@@ -38,7 +46,7 @@ impl Scene {
         let dir = tempfile::tempdir().unwrap();
         Keystore::create(&dir.path().join("keystore"), None).unwrap();
         let (clock, ca) = (FakeClock::at(NOW), fixture::root("CA"));
-        Scene { dir, clock, ca, answers: Vec::new() }
+        Scene { dir, clock, ca, answers: Vec::new(), replies: Vec::new() }
     }
 
     fn keystore(&self) -> Keystore {

@@ -153,7 +153,7 @@ impl Responders for Network {
             timeout: inquiry.timeout,
         };
         match ocsp::ask(self.ways[inquiry.ca].as_ref(), self.clock.as_ref(), &query) {
-            Ok(ocsp::Answer { evidence, others, der }) => Ok(Answer { evidence, others, der }),
+            Ok(ocsp::Answer { evidence, others, der, .. }) => Ok(Answer { evidence, others, der }),
             Err(error) => {
                 Err(NoAnswer { cause: error.to_string(), retry_after: error.retry_after() })
             }

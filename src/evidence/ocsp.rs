@@ -66,6 +66,8 @@ pub struct Answer {
     pub others: Vec<Evidence>,
     /// The OCSPResponse as it came: what is stapled and stored.
     pub der: Vec<u8>,
+    /// It carries the nonce of the question.
+    pub has_nonce: bool,
 }
 
 /// Asks, by POST, and by GET where POST is refused. Blocks for `timeout` at most.
@@ -182,6 +184,7 @@ fn read(
         evidence: asked_then(verified.evidence),
         others: verified.others.into_iter().map(asked_then).collect(),
         der: response.body.clone(),
+        has_nonce: verified.has_nonce,
     })
 }
 

@@ -34,6 +34,8 @@ pub struct Answered {
     pub outcome: Result<Evidence, String>,
     /// The OCSP response, for the staple.
     der: Option<Vec<u8>>,
+    /// Whether the module would take it too, whatever its `ocsp_nonce` says.
+    has_nonce: bool,
 }
 
 impl Asking<'_> {
@@ -80,11 +82,16 @@ impl Asking<'_> {
             siblings: &[],
             timeout: self.timeout,
         };
-        let (outcome, der) = match ocsp::ask(self.world.http, self.world.clock, &query) {
-            Ok(answer) => (Ok(answer.evidence), Some(answer.der)),
-            Err(error) => (Err(error.to_string()), None),
-        };
-        Answered { source: Source::Ocsp, url: printable(url), outcome, der }
+        let (source, url) = (Source::Ocsp, printable(url));
+        match ocsp::ask(self.world.http, self.world.clock, &query) {
+            Ok(ocsp::Answer { evidence, der, has_nonce, .. }) => {
+                Answered { source, url, outcome: Ok(evidence), der: Some(der), has_nonce }
+            }
+            Err(error) => {
+                let outcome = Err(error.to_string());
+                Answered { source, url, outcome, der: None, has_nonce: false }
+            }
+        }
     }
 
     fn look_into_crl(&self, subject: &Subject, issuer: &X509Ref, url: &str) -> Answered {
@@ -109,30 +116,30 @@ impl Asking<'_> {
                 Err(error) => break Err(error.to_string()),
             }
         };
-        Answered { source: Source::Crl, url: printable(url), outcome, der: None }
+        Answered { source: Source::Crl, url: printable(url), outcome, der: None, has_nonce: false }
     }
 
-    /// Lets everybody know what was found out. False if there was nothing, or any of it could not
-    /// be stored.
+    /// Lets everybody know what was found out. False if there was nothing to be stored, or any of
+    /// it could not be.
     pub fn store(&self, entry: &mut Entry, asked: &[Asked]) -> bool {
-        let now = self.world.clock.now();
-        let mut stored = asked.iter().any(|asked| asked.status().is_some());
+        let (now, keystore) = (self.world.clock.now(), &self.world.keystore);
+        let (mut any, mut all) = (false, true);
         for asked in asked {
-            for answer in &asked.answers {
+            for answer in asked.answers.iter().filter(|answer| answer.is_for_all()) {
                 let Ok(evidence) = &answer.outcome else { continue };
+                any = true;
                 let der = answer.der.as_deref().filter(|_| self.is_staple(entry, &asked.subject));
-                let keystore = &self.world.keystore;
                 match keystore.merge_evidence(&entry.name, evidence.clone(), der, now) {
-                    Ok(all) => entry.evidence = all,
+                    Ok(merged) => entry.evidence = merged,
                     Err(error) => {
                         entry.evidence.push(evidence.clone());
                         entry.notes.push(format!("\"{}\": not stored: {error}", entry.name));
-                        stored = false;
+                        all = false;
                     }
                 }
             }
         }
-        stored
+        any && all
     }
 
     /// An answer about what was replaced meanwhile must not take the place of its successor's.
@@ -140,6 +147,16 @@ impl Asking<'_> {
         let current = self.world.keystore.load(&entry.name);
         let is_current = |b: &Bundle| b.facts.fingerprint == self.bundle.facts.fingerprint;
         !subject.is_ca && matches!(current, Ok(Ok(current)) if is_current(&current))
+    }
+}
+
+impl Answered {
+    /// Whether a worker may rely on it. A revocation stands however it is learnt of. A good answer
+    /// without our nonce may be an old one that somebody kept, which `ocsp_nonce required`, unknown
+    /// here, refuses.
+    fn is_for_all(&self) -> bool {
+        let is_revoked = |evidence: &Evidence| evidence.is_revoked();
+        self.source == Source::Crl || self.has_nonce || self.outcome.as_ref().is_ok_and(is_revoked)
     }
 }
 

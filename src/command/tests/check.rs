@@ -5,7 +5,7 @@ use crate::clock::Time;
 use crate::evidence::{Source, Status};
 use crate::fixture::crl::{Crl, revoked};
 use crate::fixture::der::{explicit, oid, seq, uri};
-use crate::fixture::ocsp::{CertStatus, Reply, Single, status_only};
+use crate::fixture::ocsp::{CertStatus, Single, status_only};
 
 const OCSP: &str = "http://ca.example/ocsp";
 const LIST: &str = "http://ca.example/list.crl";
@@ -39,7 +39,11 @@ impl Scene {
     }
 
     fn ocsp(&self, id: &Identity, status: CertStatus) -> Vec<u8> {
-        Reply::new(&self.ca, Single::good(&id.cert, &self.ca.cert).status(status)).der()
+        self.reply(id, status).der()
+    }
+
+    fn reply(&self, id: &Identity, status: CertStatus) -> Reply {
+        Reply::new(&self.ca, Single::good(&id.cert, &self.ca.cert).status(status))
     }
 
     fn crl(&self, serials: &[&[u8]]) -> Vec<u8> {
@@ -102,8 +106,8 @@ fn judges_by_what_is_said() {
 fn what_is_verified_is_stored_for_all() {
     let mut scene = Scene::new();
     let id = scene.with_sources((-DAY, DAY), BOTH);
-    let der = scene.ocsp(&id, CertStatus::Good);
-    scene.answers = vec![(OCSP.into(), 200, der.clone()), (LIST.into(), 200, scene.crl(&[]))];
+    scene.replies = vec![(OCSP.into(), scene.reply(&id, CertStatus::Good))];
+    scene.answers = vec![(LIST.into(), 200, scene.crl(&[]))];
     let (keystore, name) = (scene.keystore(), entry("a.example"));
     let before = keystore.changes_end().unwrap();
     let answer = scene.run(&["check", "a.example"]);
@@ -112,19 +116,50 @@ fn what_is_verified_is_stored_for_all() {
     let kinds: Vec<_> = stored.iter().map(|e| (e.source, e.status.clone(), e.checked_at)).collect();
     assert!(kinds.contains(&(Source::Ocsp, Status::Good, NOW)), "{kinds:?}");
     assert!(kinds.contains(&(Source::Crl, Status::Good, NOW)), "{kinds:?}");
-    assert_eq!(keystore.ocsp_answer(&name).unwrap(), Some(der));
+    assert!(keystore.ocsp_answer(&name).unwrap().is_some());
     let (changes, _) = keystore.changes_since(before).unwrap();
     assert_eq!(changes, [Change::Evidence(name.clone()), Change::Evidence(name.clone())]);
 
     // A revocation is never forgotten for a later "good".
     let revoked = CertStatus::Revoked(Time::from_secs(1_900_000_000), Some(1));
-    let good = scene.answers[0].clone();
-    scene.answers[0].2 = scene.ocsp(&id, revoked);
+    let good = scene.replies[0].clone();
+    scene.replies[0].1 = scene.reply(&id, revoked);
     assert_eq!(scene.run(&["check", "a.example"]).json["cause"], "keyCompromise");
-    scene.answers[0] = good;
+    scene.replies[0] = good;
     let answer = scene.run(&["check", "a.example"]);
     assert_eq!((&answer.json["result"], answer.exit), (&"revoked".into(), Exit::Bad));
     assert_eq!(scene.run(&["list"]).json["entries"][0]["state"], "revoked");
+}
+
+/// The command does not know `ocsp_nonce`, and the module relies on what is stored.
+#[test]
+fn what_anybody_could_have_kept_is_told_and_not_stored() {
+    let bad = CertStatus::Revoked(fixture::at(-60), Some(1));
+    // What is said, whether with our nonce; what is told, and whether it is stored.
+    for (status, with_nonce, result, stored) in [
+        (CertStatus::Good, true, "good", true),
+        (CertStatus::Good, false, "good", false),
+        (CertStatus::Unknown, true, "unproven", true),
+        (CertStatus::Unknown, false, "unproven", false),
+        (bad, true, "revoked", true),
+        (bad, false, "revoked", true),
+    ] {
+        let mut scene = Scene::new();
+        let id = scene.with_sources((-DAY, DAY), RESPONDER);
+        match with_nonce {
+            true => scene.replies = vec![(OCSP.into(), scene.reply(&id, status))],
+            false => scene.answers = vec![(OCSP.into(), 200, scene.ocsp(&id, status))],
+        }
+        let answer = scene.run(&["check", "a.example"]);
+        assert_eq!(
+            (&answer.json["result"], &answer.json["stored"]),
+            (&result.into(), &stored.into())
+        );
+        let evidence = scene.keystore().evidence(&entry("a.example")).unwrap();
+        assert_eq!(evidence.len(), usize::from(stored), "{result} {with_nonce}");
+        let staple = scene.keystore().ocsp_answer(&entry("a.example")).unwrap();
+        assert_eq!(staple.is_some(), stored && result != "unproven", "{result} {with_nonce}");
+    }
 }
 
 #[test]

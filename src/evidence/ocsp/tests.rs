@@ -7,7 +7,7 @@ mod signers;
 use std::sync::Mutex;
 
 use super::*;
-use crate::fixture::ocsp::{CertId, Reply, Single};
+use crate::fixture::ocsp::{CertId, Reply, Single, nonce_of};
 use crate::fixture::{Identity, NOW, Spec, root};
 use crate::http::HttpError;
 
@@ -129,13 +129,6 @@ fn status(status: u16) -> Response {
 
 fn ok(body: Vec<u8>) -> Response {
     Response { status: 200, body, ..Response::default() }
-}
-
-/// The nonce in a request: what follows its OID and the two OCTET STRING headers.
-fn nonce_of(request: &[u8]) -> Option<&[u8]> {
-    const OID: &[u8] = &[6, 9, 0x2b, 6, 1, 5, 5, 7, 0x30, 1, 2, 4, 34, 4, 32];
-    let start = request.windows(OID.len()).position(|w| w == OID)? + OID.len();
-    request.get(start..start + 32)
 }
 
 fn request_of_url(url: &str) -> Vec<u8> {

@@ -42,6 +42,8 @@ pub(super) struct Verified {
     pub evidence: Evidence,
     /// About siblings.
     pub others: Vec<Evidence>,
+    /// Made for this request: it carries its nonce.
+    pub has_nonce: bool,
 }
 
 pub(super) fn try_verify(
@@ -54,11 +56,11 @@ pub(super) fn try_verify(
     check_signer(&basic, query, now)?;
     check_extensions(openssl_ffi::critical_extensions(&basic), &OF_RESPONSES)?;
     let evidence = singles::find_ours(&basic, query, now)?;
-    let is_for_us = check_nonce(&basic, query.nonce, sent)?;
-    check_age(&evidence, is_for_us, now)?;
+    let has_nonce = check_nonce(&basic, query.nonce, sent)?;
+    check_age(&evidence, has_nonce, now)?;
     let mut others = singles::find_siblings(&basic, query, now)?;
-    others.retain(|other| check_age(other, is_for_us, now).is_ok());
-    Ok(Verified { evidence, others })
+    others.retain(|other| check_age(other, has_nonce, now).is_ok());
+    Ok(Verified { evidence, others, has_nonce })
 }
 
 /// The basic response in an OCSPResponse of status successful.
