@@ -1,5 +1,6 @@
 //! What a subcommand comes to: said once, printed as text or as JSON.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde_json::Value;
@@ -64,11 +65,22 @@ impl From<KeystoreError> for Failure {
             KeystoreError::Unfit { .. } => Exit::Bad,
             _ => Exit::Unknown,
         };
-        let hint = match error {
-            KeystoreError::Sealed { .. } => ": --keystore-password-file names the right one",
-            _ => "",
-        };
-        Failure { exit, line: format!("{error}{hint}") }
+        Failure { exit, line: words(&error) }
+    }
+}
+
+/// What an error of the keystore says; where passwords are missing, in the words of the command:
+/// the directive is nginx's.
+pub fn words(error: &KeystoreError) -> String {
+    let sealed = |path: &Path, what: &str| format!("\"{}\" is encrypted{what}", path.display());
+    match error {
+        KeystoreError::Sealed { path, tried: true } => {
+            sealed(path, ", and no line of the file of --keystore-password-file decrypts it")
+        }
+        KeystoreError::Sealed { path, tried: false } => {
+            sealed(path, ": --keystore-password-file names the file with its password")
+        }
+        error => error.to_string(),
     }
 }
 

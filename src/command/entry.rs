@@ -40,11 +40,17 @@ pub enum State {
 impl Entry {
     /// Reads an entry; one that the keystore does not have is a bad answer.
     pub fn find(world: &World, name: &EntryName) -> Result<Entry, Failure> {
-        if !world.keystore.entries()?.contains(name) {
-            let dir = world.keystore.dir().display();
-            return Err(Failure::bad(format!("\"{name}\": not found in \"{dir}\"")));
-        }
+        Entry::expect(world, name)?;
         Ok(Entry::read(&world.keystore, name)?)
+    }
+
+    /// That the keystore has it. Nothing of it is read.
+    pub fn expect(world: &World, name: &EntryName) -> Result<(), Failure> {
+        if world.keystore.entries()?.contains(name) {
+            return Ok(());
+        }
+        let dir = world.keystore.dir().display();
+        Err(Failure::bad(format!("\"{name}\": not found in \"{dir}\"")))
     }
 
     pub fn read(keystore: &Keystore, name: &EntryName) -> Result<Entry, KeystoreError> {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::World;
-use super::answer::{Answer, Exit, Failure, table};
+use super::answer::{Answer, Exit, Failure, table, words};
 use super::entry::Entry;
 use crate::clock::Time;
 use crate::keystore::KeystoreError;
@@ -24,7 +24,7 @@ pub fn run(world: &World) -> Result<Answer, Failure> {
             Err(error) => {
                 rows.push([name.as_str(), "unreadable", "-", "-", "-"].map(str::to_owned).into());
                 entries.push(unreadable(&name, &error));
-                notes.push(format!("\"{name}\": {error}"));
+                notes.push(format!("\"{name}\": {}", words(&error)));
                 exit = Exit::Unknown;
             }
         }
@@ -37,7 +37,7 @@ fn unreadable(name: &EntryName, error: &KeystoreError) -> Value {
     json!({
         "name": name.as_str(),
         "state": "unreadable",
-        "cause": error.to_string(),
+        "cause": words(error),
         "serial": null,
         "not_before": null,
         "not_after": null,

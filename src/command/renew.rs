@@ -3,23 +3,24 @@
 use serde_json::json;
 
 use super::World;
-use super::answer::{Answer, Failure};
+use super::answer::{Answer, Exit, Failure};
 use super::entry::Entry;
 use crate::keystore::Change;
 use crate::settings::EntryName;
 
 pub fn run(world: &World, name: &EntryName) -> Result<Answer, Failure> {
-    Entry::find(world, name)?;
-    world.keystore.announce(&Change::Renew(name.clone()))?;
+    Entry::expect(world, name)?;
     // News is not kept for those who come later.
     let watched = world.keystore.is_watched()?;
-    let json = json!({ "name": name.as_str(), "requested": true, "watched": watched });
-    let mut answer = Answer::done(format!("{name}: renewal requested\n"), json);
+    let json = json!({ "name": name.as_str(), "requested": watched, "watched": watched });
     if !watched {
-        answer.notes.push(format!(
-            "\"{name}\": no running nginx watches this keystore: nothing happens until one runs \
-             and is asked again"
-        ));
+        let note = format!(
+            "\"{name}\": not requested: no running nginx watches this keystore: start it, and ask \
+             again"
+        );
+        let nothing = Answer::done(String::new(), json);
+        return Ok(Answer { exit: Exit::Unknown, notes: vec![note], ..nothing });
     }
-    Ok(answer)
+    world.keystore.announce(&Change::Renew(name.clone()))?;
+    Ok(Answer::done(format!("{name}: renewal requested\n"), json))
 }

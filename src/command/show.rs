@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::World;
-use super::answer::{Answer, Failure, table};
+use super::answer::{Answer, Failure, table, words};
 use super::certificate::{
     key_type, link_json, revocation_json, status_text, status_word, subject, time_json,
 };
@@ -23,7 +23,7 @@ struct Beside {
 pub fn run(world: &World, name: &EntryName) -> Result<Answer, Failure> {
     let mut entry = Entry::find(world, name)?;
     let mut notes = std::mem::take(&mut entry.notes);
-    let mut note = |error| notes.push(format!("\"{name}\": {error}"));
+    let mut note = |error| notes.push(format!("\"{name}\": {}", words(&error)));
     let pending = world.keystore.pending(name).map_err(&mut note).unwrap_or_default();
     let issued = world.keystore.issuances(name).map_err(&mut note).unwrap_or_default();
     let beside = Beside { pending, issued };

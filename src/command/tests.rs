@@ -242,11 +242,14 @@ fn renewal_is_requested_of_whoever_watches() {
     let before = keystore.changes_end().unwrap();
     let answer = scene.run(&["renew", "a.example"]);
     assert!(answer.notes[0].contains("no running nginx"), "{:?}", answer.notes);
+    assert_eq!((answer.exit, &answer.json["requested"]), (Exit::Unknown, &false.into()));
+    assert_eq!((answer.text.as_str(), keystore.changes_end().unwrap()), ("", before));
     keystore.be_present("nginx").unwrap();
     let answer = scene.run(&["renew", "A.example"]);
     assert_eq!((answer.notes.len(), answer.exit), (0, Exit::Done));
+    assert_eq!(answer.json["requested"], true);
     let (changes, _) = keystore.changes_since(before).unwrap();
-    assert_eq!(changes, [Change::Renew(entry("a.example")), Change::Renew(entry("a.example"))]);
+    assert_eq!(changes, [Change::Renew(entry("a.example"))]);
 }
 
 #[test]
@@ -277,13 +280,26 @@ fn an_encrypted_keystore_wants_its_password() {
     let all = [id.pem(), scene.ca.pem(), key_of(&id).bytes().to_vec()].concat();
     let file = scene.write("all", &all);
     for args in [vec!["show", "a.example"], vec!["import", "a.example", &file]] {
-        for with in [&[][..], &["--keystore-password-file", &wrong]] {
+        for (with, said) in [
+            (&[][..], "is encrypted: --keystore-password-file names the file with its password"),
+            (
+                &["--keystore-password-file", &wrong],
+                "is encrypted, and no line of the file of --keystore-password-file decrypts it",
+            ),
+        ] {
             let (exit, line) = scene.fail(&[&args[..], with].concat());
             assert_eq!(exit, Exit::Unknown, "{line}");
-            assert!(line.ends_with("--keystore-password-file names the right one"), "{line}");
+            assert!(line.ends_with(said), "{line}");
         }
         scene.run(&[&args[..], &["--keystore-password-file", &right]].concat());
     }
+    let listed = scene.run(&["list"]);
+    assert!(listed.notes[0].contains("--keystore-password-file"), "{:?}", listed.notes);
+    let cause = listed.json["entries"][0]["cause"].as_str().unwrap();
+    assert!(cause.contains("--keystore-password-file"), "{cause}");
+    // It reads no key.
+    keystore.be_present("nginx").unwrap();
+    assert_eq!(scene.run(&["renew", "a.example"]).exit, Exit::Done);
     assert_eq!(scene.run(&["list"]).json["entries"][0]["state"], "unreadable");
     // Nor beside it in the clear.
     let b = scene.leaf("b.example", (-DAY, DAY));

@@ -99,7 +99,7 @@ fn ends_are_told_by_the_exit_code() {
         (vec!["check", "good.test"], 0, ""),
         (vec!["check", "expired.test"], 1, ""),
         (vec!["check", "none.test"], 1, "\"none.test\": not found in"),
-        (vec!["renew", "good.test"], 0, "no running nginx watches this keystore"),
+        (vec!["renew", "good.test"], 3, "no running nginx watches this keystore"),
         (vec!["renew", "none.test"], 1, "\"none.test\": not found in"),
         (vec!["import", "good.test", &file], 0, ""),
         (vec!["import", "other.test", &file], 1, "lacks the name \"other.test\""),
