@@ -16,6 +16,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::directives::DEFAULT_KEYSTORE;
 use crate::http::Http;
 use crate::http::network::NetworkHttp;
+use crate::http::url::target;
 use crate::keystore::Keystore;
 use crate::report::printable;
 use crate::settings::{EntryName, WaySettings};
@@ -42,7 +43,9 @@ use answer::{Answer, Exit, Failure};
     version,
     about = "Looks after the keystore of the nginx module ssl_cert_autofetch",
     after_help = AFTER_HELP,
-    disable_help_subcommand = true
+    disable_help_subcommand = true,
+    // The whole help is no line.
+    arg_required_else_help = false
 )]
 struct Args {
     /// The keystore, as `ssl_cert_autofetch_keystore` names it
@@ -102,6 +105,13 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn run(args: &Args, clock: &dyn Clock, http: &dyn Http) -> Result<Answer, Failure> {
     let keystore = Keystore::open(&args.keystore)
         .map_err(|e| Failure::unknown(format!("{e}: --keystore DIR names another keystore")))?;
+    if !keystore.has_entries()? {
+        return Err(Failure::unknown(format!(
+            "\"{}\" is no keystore, it has no folder \"certs\", which nginx makes at its start: \
+             --keystore DIR names another one",
+            args.keystore.display()
+        )));
+    }
     let keystore = match &args.keystore_password_file {
         Some(path) => keystore.with_passwords(password::of_keystore(path)?),
         None => keystore,
@@ -173,6 +183,11 @@ fn complain(line: &str) {
 
 fn name(text: &str) -> Result<EntryName, String> {
     EntryName::new(text).ok_or_else(|| "it is not a host name".into())
+}
+
+/// Of a responder or CRL.
+fn url(text: &str) -> Result<String, String> {
+    target(text).map(|_| text.to_owned()).ok_or_else(|| "it is no http or https URL".into())
 }
 
 const AFTER_HELP: &str = "\

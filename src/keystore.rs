@@ -82,6 +82,11 @@ impl Keystore {
         &self.dir
     }
 
+    /// Whether the folder with the entries is there: without it this is no keystore, or none yet.
+    pub fn has_entries(&self) -> Result<bool, KeystoreError> {
+        Ok(self.root()?.enter(paths::CERTS)?.is_some())
+    }
+
     /// The names of all entries, sorted. One may have no certificate yet.
     pub fn entries(&self) -> Result<Vec<EntryName>, KeystoreError> {
         let Some(certs) = self.root()?.enter(paths::CERTS)? else { return Ok(Vec::new()) };

@@ -36,10 +36,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     trusted_certificate: Option<PathBuf>,
     /// Ask this OCSP responder about the leaf, not the one that it names
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = super::url)]
     ocsp_responder: Option<String>,
     /// Look the leaf up in this CRL, not in the one that it names
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = super::url)]
     crl: Option<String>,
     /// Seconds for each question
     #[arg(long, value_name = "SECONDS", default_value = "30",
@@ -118,6 +118,10 @@ fn judge(
         None | Some(ChainError::EndsSoon(_)) => {}
         Some(ChainError::NoIssuer) => return Verdict::Unproven(ask::NO_ISSUER.into()),
         Some(error) => return Verdict::Chain(error.to_string()),
+    }
+    // A revocation may have been in it. It is made anew; the next check tells.
+    if let Some(lost) = &entry.lost_evidence {
+        return Verdict::Unproven(lost.clone());
     }
     match asked.iter().find(|asked| !asked.is_proven()) {
         Some(asked) => Verdict::Unproven(asked.why_unproven()),

@@ -19,6 +19,8 @@ pub struct Entry {
     pub loaded: Loaded,
     /// Also about certificates that were replaced.
     pub evidence: Vec<Evidence>,
+    /// Why the stored evidence can't be read, if it can't.
+    pub lost_evidence: Option<String>,
     /// What could not be read, and does not stand in the way.
     pub notes: Vec<String>,
 }
@@ -55,11 +57,12 @@ impl Entry {
 
     pub fn read(keystore: &Keystore, name: &EntryName) -> Result<Entry, KeystoreError> {
         let loaded = keystore.load(name)?;
-        let (evidence, note) = match keystore.evidence(name) {
+        let (evidence, lost_evidence) = match keystore.evidence(name) {
             Ok(evidence) => (evidence, None),
-            Err(error) => (Vec::new(), Some(format!("\"{name}\": {error}"))),
+            Err(error) => (Vec::new(), Some(error.to_string())),
         };
-        Ok(Entry { name: name.clone(), loaded, evidence, notes: note.into_iter().collect() })
+        let notes = lost_evidence.iter().map(|lost| format!("\"{name}\": {lost}")).collect();
+        Ok(Entry { name: name.clone(), loaded, evidence, lost_evidence, notes })
     }
 
     /// The certificate with all that belongs to it; without one there is a bad answer.

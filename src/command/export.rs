@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use clap::builder::NonEmptyStringValueParser;
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
@@ -31,7 +32,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     password_file: PathBuf,
     /// The name of the key in the file; by default that of the entry
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     alias: Option<String>,
 }
 

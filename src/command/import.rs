@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use openssl::x509::X509;
 use serde_json::json;
 
@@ -38,7 +39,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
     /// The key to take, where a keystore holds several
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     alias: Option<String>,
     /// Store what clients or the module would refuse: expired, self-signed, for other names,
     /// revoked, without its issuer

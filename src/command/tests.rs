@@ -113,6 +113,20 @@ fn arguments() {
         (&["import", "a.example"], "the following required arguments were not provided: <FILE>..."),
         (&["export", "a.example", "--pkcs12", "f"], "not provided: --password-file <FILE>"),
         (&["check", "a.example", "--timeout", "0"], "invalid value '0' for '--timeout <SECONDS>'"),
+        (&[], "requires a subcommand but one was not provided [subcommands: list, show, check,"),
+        (
+            &["check", "a.example", "--crl", "foo"],
+            "invalid value 'foo' for '--crl <URL>': it is no http or https URL",
+        ),
+        (
+            &["check", "a.example", "--ocsp-responder", "ftp://x"],
+            "invalid value 'ftp://x' for '--ocsp-responder <URL>': it is no http or https URL",
+        ),
+        (&["import", "a.example", "f", "--alias", ""], "for '--alias <ALIAS>'"),
+        (
+            &["export", "a.example", "--pkcs12", "f", "--password-file", "f", "--alias", ""],
+            "for '--alias <ALIAS>'",
+        ),
         (&["--keystore"], "a value is required for '--keystore <DIR>'"),
     ] {
         let error = Args::try_parse_from([&["cert-autofetch"], args].concat()).err().unwrap();
@@ -261,6 +275,17 @@ fn a_keystore_that_is_not_there_is_no_answer() {
     assert!(
         line.ends_with("(2: No such file or directory): --keystore DIR names another keystore")
     );
+    // A folder with something else in it is left as it is.
+    std::fs::create_dir(scene.path("keystore")).unwrap();
+    let id = scene.leaf("a.example", (-DAY, DAY));
+    let all = [id.pem(), scene.ca.pem(), key_of(&id).bytes().to_vec()].concat();
+    let file = scene.write("all", &all);
+    for args in [&["list"][..], &["check", "a.example"], &["import", "a.example", &file]] {
+        let (exit, line) = scene.fail(args);
+        assert_eq!(exit, Exit::Unknown);
+        assert!(line.contains("is no keystore, it has no folder \"certs\""), "{line}");
+    }
+    assert_eq!(std::fs::read_dir(scene.path("keystore")).unwrap().count(), 0);
 }
 
 #[test]

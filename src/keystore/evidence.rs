@@ -7,6 +7,8 @@ use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::disk::Dir;
 use super::lock::{PATIENCE, insist};
 use super::{Change, Keystore, KeystoreError, paths};
@@ -67,9 +69,10 @@ impl Keystore {
 /// Entries that can't be understood (a newer version's) are passed over.
 fn read(entry: &Dir) -> Result<Vec<Evidence>, KeystoreError> {
     let Some(json) = entry.read(paths::EVIDENCE, LIMIT)? else { return Ok(Vec::new()) };
-    let values: Vec<serde_json::Value> =
+    let objects: Vec<serde_json::Map<String, Value>> =
         serde_json::from_slice(&json).map_err(|e| entry.damaged(paths::EVIDENCE, e.to_string()))?;
-    Ok(values.into_iter().filter_map(|v| serde_json::from_value(v).ok()).collect())
+    let values = objects.into_iter().map(Value::Object);
+    Ok(values.filter_map(|v| serde_json::from_value(v).ok()).collect())
 }
 
 /// One answer a certificate and source, newest first; none of the future, whose order among

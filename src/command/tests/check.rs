@@ -182,6 +182,25 @@ fn what_can_not_be_verified_says_nothing() {
     }
 }
 
+#[test]
+fn lost_evidence_is_not_passed_over() {
+    for damaged in ["{", "{}", "[1]", "[{}, null]"] {
+        let mut scene = Scene::new();
+        let id = scene.with_sources((-DAY, DAY), RESPONDER);
+        scene.replies = vec![(OCSP.into(), scene.reply(&id, CertStatus::Good))];
+        let file = scene.keystore().dir().join("certs/a.example/evidence.json");
+        std::fs::write(file, damaged).unwrap();
+        let listed = scene.run(&["list"]);
+        assert!(listed.notes[0].contains("evidence.json\" is damaged"), "{damaged}");
+        let answer = scene.run(&["check", "a.example"]);
+        assert_eq!((&answer.json["result"], answer.exit), (&"unproven".into(), Exit::Unknown));
+        assert!(answer.notes[0].contains("evidence.json\" is damaged"), "{damaged}");
+        // What was found out is stored in its place.
+        let answer = scene.run(&["check", "a.example"]);
+        assert_eq!((answer.notes.len(), answer.exit), (0, Exit::Done), "{damaged}");
+    }
+}
+
 /// As in the CA's block: another responder, and who issued a leaf that comes alone.
 #[test]
 fn options_stand_for_the_configuration() {
