@@ -97,18 +97,25 @@ impl EstCa {
             true => Operation::ServerKeygen,
             false => Operation::SimpleEnroll,
         };
-        let enroll = || Ok((usual, self.post(usual, order, self.http.as_ref())?));
+        let enroll = || {
+            let response = self.post(usual, order, self.http.as_ref())?;
+            Ok((usual, self.taken(usual, response)?))
+        };
+        let now = self.clock.now();
         let old = current.filter(|old| {
-            let now = self.clock.now();
             usual == Operation::SimpleEnroll
                 && waiting != Some(usual)
                 && renewal::may_renew(order, old, &self.settings.ca, now)
         });
-        match old.map(|old| self.renew(order, old)) {
-            None => enroll(),
-            Some(Ok(response)) => Ok((Operation::SimpleReenroll, response)),
-            Some(Err(refusal)) if is_final(&refusal, waiting) => Err(refusal),
-            Some(Err(refusal)) => enroll().map_err(|error| answer::after(error, &refusal)),
+        let Some(old) = old else { return enroll() };
+        let renewed = self.renew(order, old);
+        let may_wait = waiting.is_some() && renewal::has_time(old, now);
+        let is_final = is_final(&renewed, may_wait);
+        let renewing = Operation::SimpleReenroll;
+        match renewed.and_then(|response| self.taken(renewing, response)) {
+            Ok(response) => Ok((renewing, response)),
+            Err(refusal) if is_final => Err(refusal),
+            Err(refusal) => enroll().map_err(|error| answer::after(error, &refusal)),
         }
     }
 
@@ -121,6 +128,7 @@ impl EstCa {
         self.post(operation, order, way.as_ref())
     }
 
+    /// Whatever the answer says.
     fn post(
         &self,
         operation: Operation,
@@ -132,10 +140,14 @@ impl EstCa {
         request.headers.push(("content-type", "application/pkcs10".into()));
         request.headers.push(("content-transfer-encoding", "base64".into()));
         request.body = base64_lines(&order.csr)?;
-        let response = send(way, &request, what)?;
+        send(way, &request, what)
+    }
+
+    /// The answer, if it says 200 or 202.
+    fn taken(&self, operation: Operation, response: Response) -> Result<Response, IssueError> {
         match response.status {
             200 | 202 => Ok(response),
-            _ => Err(self.refusal(what, &response)),
+            _ => Err(self.refusal(operation.word(), &response)),
         }
     }
 
@@ -196,13 +208,19 @@ fn operation(order: &Order) -> Option<Operation> {
     Operation::deserialize(&order.state["operation"]).ok()
 }
 
-/// Whether a failed renewal is not to be tried as a new enrolment. As /cacerts has just been
-/// fetched, a server that can't be reached is one that does not like the certificate in TLS.
-fn is_final(refusal: &IssueError, waiting: Option<Operation>) -> bool {
-    match refusal {
-        IssueError::Busy { .. } => true,
-        IssueError::Unreachable { .. } => waiting.is_some(),
-        _ => false,
+/// Whether a failed renewal is not to be tried as a new enrolment: it was asked for later, or what
+/// the server is working at may wait. As /cacerts has just been fetched, a server that can't be
+/// reached is one that does not like the certificate in TLS; and one that fails at what it should
+/// refuse would do so until the old certificate has ended.
+fn is_final(answer: &Result<Response, IssueError>, may_wait: bool) -> bool {
+    match answer {
+        Ok(response) => match response.status {
+            429 | 503 => true,
+            500.. => may_wait || response.header("retry-after").is_some(),
+            _ => false,
+        },
+        Err(IssueError::Unreachable { .. }) => may_wait,
+        Err(_) => false,
     }
 }
 

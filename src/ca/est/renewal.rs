@@ -20,6 +20,13 @@ pub fn may_renew(order: &Order, old: &Bundle, ca: &str, now: Time) -> bool {
     is_ours && is_good && in_time && is_same(order, old).unwrap_or(false)
 }
 
+/// Whether a renewal that somebody is to approve may still wait for a server that fails: a sixth of
+/// its life is half of what the usual `ssl_cert_autofetch_renew_before` leaves.
+pub fn has_time(old: &Bundle, now: Time) -> bool {
+    let life = old.facts.not_after.since(old.facts.not_before);
+    old.facts.not_after.since(now) > life / 6
+}
+
 /// Chain and key of the old one.
 pub fn pem(old: &Bundle) -> Result<(Vec<u8>, Secret), String> {
     let words = |e: openssl::error::ErrorStack| e.to_string();

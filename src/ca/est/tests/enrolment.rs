@@ -123,6 +123,8 @@ fn the_old_certificate_speaks_for_the_new_one() {
         ("renewal", vec![Ok(refused(401))], &["simplereenroll*", "simpleenroll"]),
         ("renewal", vec![Ok(refused(403))], &["simplereenroll*", "simpleenroll"]),
         ("renewal", vec![Ok(refused(404))], &["simplereenroll*", "simpleenroll"]),
+        ("renewal", vec![Ok(refused(500))], &["simplereenroll*", "simpleenroll"]),
+        ("renewal", vec![Ok(refused(502))], &["simplereenroll*", "simpleenroll"]),
         ("renewal", vec![Err(tls())], &["simplereenroll*", "simpleenroll"]),
         ("renewal", vec![Err(io())], &["simplereenroll*", "simpleenroll"]),
     ];
@@ -136,10 +138,13 @@ fn the_old_certificate_speaks_for_the_new_one() {
     }
     // Who is busy is left alone.
     let scene = scene();
-    scene.authorities().answer(refused(503));
-    let error = scene.step(&mut order("renewal"), Some(&old)).unwrap_err();
-    assert!(matches!(error, IssueError::Busy { .. }), "{error:?}");
-    assert_eq!(scene.sent(), ["cacerts", "simplereenroll*"]);
+    let later = response(500, &[("retry-after", "60")], b"");
+    for busy in [refused(503), refused(429), later] {
+        scene.authorities().answer(busy);
+        let error = scene.step(&mut order("renewal"), Some(&old)).unwrap_err();
+        assert!(matches!(error, IssueError::Busy { .. }), "{error:?}");
+        assert_eq!(scene.sent(), ["cacerts", "simplereenroll*"]);
+    }
     // Both refusals are told.
     scene.authorities().answer(refused(403)).answer(refused(401));
     let error = scene.step(&mut order("renewal"), Some(&old)).unwrap_err();
@@ -159,16 +164,45 @@ fn a_renewal_waits_where_it_was_asked_for() {
     scene.authorities().answer(wait()).step(&mut order, Some(&old)).unwrap();
     scene.authorities().answer(wait()).step(&mut order, Some(&old)).unwrap();
     assert_eq!(scene.sent(), ["cacerts", "simplereenroll*"].repeat(2));
-    // A connection that fails takes it nowhere else.
+    // A server that fails takes it nowhere else, as long as there is time.
     scene.authorities().fail(HttpError::Io("connection reset".into()));
     assert!(scene.step(&mut order, Some(&old)).is_err());
-    assert_eq!(scene.sent(), ["cacerts", "simplereenroll*"]);
+    scene.authorities().answer(response(500, &[], b""));
+    assert!(scene.step(&mut order, Some(&old)).is_err());
+    assert_eq!(scene.sent(), ["cacerts", "simplereenroll*"].repeat(2));
     // But when the old one has ended it can't speak any more.
     let ended = bundle("a.example", NAMES, (-100, -1), Some("corp"));
     scene.authorities().answer(wait()).step(&mut order, Some(&ended)).unwrap();
     // And what waits as a new enrolment stays one.
     scene.authorities().answer(wait()).step(&mut order, Some(&old)).unwrap();
     assert_eq!(scene.sent(), ["cacerts", "simpleenroll"].repeat(2));
+}
+
+/// A renewal that waits at a server that fails for good must not wait until the old certificate has
+/// ended: in the last sixth of its life the user asks, and the order goes on there.
+#[test]
+fn a_renewal_does_not_wait_for_ever() {
+    for (left, moves) in [(101, false), (99, true)] {
+        let old = bundle("a.example", NAMES, (left - 600, left), Some("corp"));
+        for answer in [Err(HttpError::Io("reset".into())), Ok(response(500, &[], b""))] {
+            let scene = scene();
+            let mut order = order("renewal");
+            let wait = || response(202, &[("retry-after", "60")], b"");
+            scene.authorities().answer(wait()).step(&mut order, Some(&old)).unwrap();
+            scene.authorities();
+            scene.server.answers.lock().unwrap().push_back(answer);
+            scene.sent();
+            if !moves {
+                assert!(scene.step(&mut order, Some(&old)).is_err());
+                assert_eq!(scene.sent(), ["cacerts", "simplereenroll*"]);
+                continue;
+            }
+            scene.answer(wait()).step(&mut order, Some(&old)).unwrap();
+            assert_eq!(scene.sent(), ["cacerts", "simplereenroll*", "simpleenroll"]);
+            scene.authorities().issue().step(&mut order, Some(&old)).unwrap();
+            assert_eq!(scene.sent(), ["cacerts", "simpleenroll"], "one more request, no more");
+        }
+    }
 }
 
 #[test]
