@@ -176,6 +176,11 @@ pub trait Challenges: Send + Sync {
         Duration::ZERO
     }
 
+    /// How long after [`Challenges::publish`] the answer is there; None: till it is withdrawn.
+    fn life(&self) -> Option<Duration> {
+        None
+    }
+
     fn withdraw(&self, answer: &ChallengeAnswer);
 }
 

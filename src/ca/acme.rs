@@ -23,6 +23,7 @@ use std::sync::{Arc, Mutex};
 
 use account::{Account, Accounts};
 pub use account::{AccountStore, Change, StoredAccount};
+use authorization::Published;
 pub use dns_01::DnsHook;
 
 use client::{Client, Failure, JSON, JSON_LIMIT, Post};
@@ -31,8 +32,8 @@ use openssl::x509::X509Ref;
 
 use crate::bundle::Bundle;
 use crate::ca::renewal::RenewalInfo;
-use crate::ca::{Ca, ChallengeAnswer, Challenges, IssueError, Issued, Order, Progress};
-use crate::clock::{Clock, Time};
+use crate::ca::{Ca, Challenges, IssueError, Issued, Order, Progress};
+use crate::clock::Clock;
 use crate::http::url::target;
 use crate::http::{Http, Response};
 use crate::settings::AcmeSettings;
@@ -44,8 +45,8 @@ pub struct AcmeCa {
     client: Client,
     accounts: Accounts,
     challenges: Arc<dyn Challenges>,
-    /// The answers that this process has published, by token, and from when on the CA may look.
-    published: Mutex<BTreeMap<String, (ChallengeAnswer, Time)>>,
+    /// What this process has published, by token.
+    published: Mutex<BTreeMap<String, Published>>,
 }
 
 impl AcmeCa {

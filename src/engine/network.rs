@@ -211,6 +211,10 @@ impl Challenges for Window {
         if !self.host.exiting() && alone() { Duration::ZERO } else { SEEN_BY_ALL }
     }
 
+    fn life(&self) -> Option<Duration> {
+        Some(ANSWER_LIFE)
+    }
+
     fn withdraw(&self, answer: &ChallengeAnswer) {
         self.host.withdraw_challenge(answer);
         let _ = self.keystore.remove_challenge(answer); // it expires
@@ -220,7 +224,7 @@ impl Challenges for Window {
 /// The watch of each host looks once a second.
 const SEEN_BY_ALL: Duration = Duration::from_millis(1500);
 
-/// Longer than any CA takes to look.
+/// Longer than any CA takes to look; after half of it they are published again.
 const ANSWER_LIFE: Duration = Duration::from_secs(3600);
 
 /// The accounts in the keystore.

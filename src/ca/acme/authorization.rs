@@ -25,12 +25,24 @@ pub struct Authorization {
 /// The challenge that was chosen. The key authorization is not kept: it comes from the key.
 #[derive(Serialize, Deserialize)]
 struct Answer {
+    #[serde(default)]
+    kind: Challenge,
     /// Where the CA is told.
     url: String,
     name: String,
     token: String,
     /// The CA knows that it may look.
     told: bool,
+}
+
+/// An answer that the CA may see.
+#[derive(Debug)]
+pub struct Published {
+    answer: ChallengeAnswer,
+    /// From when on it may look.
+    settled: Time,
+    /// When it is to be published again, since it is there for a while only.
+    renewal: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -137,7 +149,7 @@ impl Authorization {
     /// Takes the answer back; nobody asks for it any more.
     pub fn withdraw(&mut self, ca: &AcmeCa) {
         let Some(answer) = self.answer.take() else { return };
-        let published = lock(&ca.published).remove(&answer.token).map(|(answer, _)| answer);
+        let published = lock(&ca.published).remove(&answer.token).map(|p| p.answer);
         // Published by another process, maybe one that crashed: the key tells what it was.
         let published = published.or_else(|| answer.for_handlers(ca).ok());
         if let Some(published) = published {
@@ -165,42 +177,50 @@ impl Authorization {
         }
         let url = chosen.url.clone().unwrap_or_default();
         ca.client.check_url(WHAT, &url)?;
-        let same = self.answer.as_ref().is_some_and(|a| a.token == token);
-        let told = same && self.answer.as_ref().is_some_and(|a| a.told)
+        // A CA may have one token for all challenges of a name.
+        let kind = ca.settings.challenge;
+        let is_same = |a: &Answer| a.kind == kind && a.token == token;
+        let told = self.answer.as_ref().is_some_and(|a| is_same(a) && a.told)
             || chosen.status.as_deref().is_some_and(|s| s != "pending");
-        if !same {
+        if !self.answer.as_ref().is_some_and(is_same) {
             self.withdraw(ca);
         }
-        self.answer = Some(Answer { url, name, token: token.to_owned(), told });
+        self.answer = Some(Answer { kind, url, name, token: token.to_owned(), told });
         Ok(())
     }
 
-    /// Once a process: after a restart the handlers know nothing.
+    /// Once a process, since after a restart the handlers know nothing; and before it is gone.
     fn publish(&self, ca: &AcmeCa) -> Result<(), IssueError> {
         let Some(answer) = &self.answer else { return Ok(()) };
-        if lock(&ca.published).contains_key(&answer.token) {
+        let now = ca.client.clock.now();
+        let is_there = |p: &Published| p.renewal.is_none_or(|at| now < at);
+        if lock(&ca.published).get(&answer.token).is_some_and(is_there) {
             return Ok(());
         }
         let published = answer.for_handlers(ca)?;
         ca.challenges.publish(&published).map_err(|e| {
             IssueError::Storage(format!("answering a challenge for \"{}\": {e}", answer.name))
         })?;
-        let settled = ca.client.clock.now() + ca.challenges.settle_in();
-        lock(&ca.published).insert(answer.token.clone(), (published, settled));
+        // The hook may have taken its time.
+        let now = ca.client.clock.now();
+        let settled = now + ca.challenges.settle_in();
+        let renewal = ca.challenges.life().map(|life| now + life / 2);
+        let published = Published { answer: published, settled, renewal };
+        lock(&ca.published).insert(answer.token.clone(), published);
         Ok(())
     }
 
     /// From when on the CA may be told; None: it knows.
     pub fn settled_at(&self, ca: &AcmeCa) -> Option<Time> {
         let answer = self.answer.as_ref().filter(|a| !a.told)?;
-        lock(&ca.published).get(&answer.token).map(|(_, settled)| *settled)
+        lock(&ca.published).get(&answer.token).map(|p| p.settled)
     }
 }
 
 impl Answer {
     fn for_handlers(&self, ca: &AcmeCa) -> Result<ChallengeAnswer, IssueError> {
         Ok(ChallengeAnswer {
-            kind: ca.settings.challenge,
+            kind: self.kind,
             name: self.name.clone(),
             token: self.token.clone(),
             key_authorization: ca.account()?.key.key_authorization(&self.token),

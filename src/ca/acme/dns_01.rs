@@ -9,7 +9,7 @@ use openssl::sha::sha256;
 
 use crate::ca::{ChallengeAnswer, Challenges};
 use crate::program::{Program, Programs};
-use crate::settings::AcmeSettings;
+use crate::settings::{AcmeSettings, Challenge};
 
 /// Gives the answers to a hook instead of showing them itself. Runs it on the thread that asks,
 /// until it is over.
@@ -54,9 +54,12 @@ impl Challenges for DnsHook {
         self.run("present", answer)
     }
 
-    /// A record that stays does no harm, and the hook has told the log why.
+    /// A record that stays does no harm, and the hook has told the log why. Of what was published
+    /// otherwise, when the configuration was another one, there is no record.
     fn withdraw(&self, answer: &ChallengeAnswer) {
-        let _ = self.run("cleanup", answer);
+        if answer.kind == Challenge::Dns01 {
+            let _ = self.run("cleanup", answer);
+        }
     }
 }
 
@@ -69,7 +72,6 @@ mod tests {
 
     use super::*;
     use crate::program::ProgramError;
-    use crate::settings::Challenge;
 
     /// Notes what was to be run; fails where that is wanted.
     #[derive(Default)]
@@ -120,6 +122,8 @@ mod tests {
         let hook = DnsHook::of(&settings(), notes.clone()).unwrap();
         hook.publish(&answer()).unwrap();
         hook.withdraw(&answer());
+        // Of a configuration before.
+        hook.withdraw(&ChallengeAnswer { kind: Challenge::Http01, ..answer() });
         let line = |verb| {
             format!(
                 "NAME=corp.example RECORD=_acme-challenge.corp.example \

@@ -260,7 +260,9 @@ fn prove(
     if undecided.is_empty() {
         return Ok(None);
     }
-    pace.wait(ca, "authorization", PROVING_LIMIT, wish).map(Some)
+    let wait = pace.wait(ca, "authorization", PROVING_LIMIT, wish)?;
+    // In time to publish again.
+    Ok(Some(ca.challenges.life().map_or(wait, |life| wait.min(life / 2))))
 }
 
 /// Has the certificate made and fetches it.

@@ -164,14 +164,16 @@ struct Bench {
     stored: Mutex<Option<StoredAccount>>,
     /// How long others need to see what is published.
     settle: Mutex<Duration>,
+    /// How long it is there.
+    life: Mutex<Option<Duration>>,
 }
 
 impl Bench {
     fn new() -> Arc<Bench> {
         let (script, nonces, given) = (Mutex::default(), Mutex::default(), Mutex::default());
         let (log, signers, stored) = (Mutex::default(), Mutex::default(), Mutex::default());
-        let (settle, payloads) = (Mutex::default(), Mutex::default());
-        Arc::new(Bench { script, nonces, given, log, signers, payloads, stored, settle })
+        let (settle, life, payloads) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Bench { script, nonces, given, log, signers, payloads, stored, settle, life })
     }
 
     /// With an account that is stored already.
@@ -283,12 +285,7 @@ impl Challenges for Bench {
         let (token, thumbprint) = answer.key_authorization.split_once('.').unwrap();
         assert_eq!(token, answer.token);
         assert_eq!(thumbprint, self.stored.lock().unwrap().as_ref().unwrap().thumbprint);
-        let by = match answer.kind {
-            Challenge::Http01 => "",
-            Challenge::TlsAlpn01 => " by TLS",
-            Challenge::Dns01 => " by DNS",
-        };
-        self.log.lock().unwrap().push(format!("publish {}{by}", answer.name));
+        self.log.lock().unwrap().push(format!("publish {}{}", answer.name, by(answer.kind)));
         Ok(())
     }
 
@@ -296,9 +293,21 @@ impl Challenges for Bench {
         *self.settle.lock().unwrap()
     }
 
+    fn life(&self) -> Option<Duration> {
+        *self.life.lock().unwrap()
+    }
+
     fn withdraw(&self, answer: &ChallengeAnswer) {
         assert!(answer.key_authorization.starts_with(&answer.token));
-        self.log.lock().unwrap().push(format!("withdraw {}", answer.name));
+        self.log.lock().unwrap().push(format!("withdraw {}{}", answer.name, by(answer.kind)));
+    }
+}
+
+fn by(kind: Challenge) -> &'static str {
+    match kind {
+        Challenge::Http01 => "",
+        Challenge::TlsAlpn01 => " by TLS",
+        Challenge::Dns01 => " by DNS",
     }
 }
 

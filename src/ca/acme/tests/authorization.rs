@@ -182,7 +182,7 @@ fn a_name_and_its_wildcard_are_proven_side_by_side() {
     bench.expect([directory(json!({}))]);
     ca.abandon(&order);
     let log = bench.log();
-    assert_eq!(log.iter().filter(|l| *l == "withdraw a.example").count(), 2, "{log:?}");
+    assert_eq!(log.iter().filter(|l| *l == "withdraw a.example by DNS").count(), 2, "{log:?}");
 }
 
 #[test]
@@ -254,4 +254,59 @@ fn a_new_process_publishes_again_and_does_not_tell_again() {
     let processing = look("/order/1", order_object("processing"));
     bench.step(&bench.ca(), &mut order, [processing]).unwrap();
     assert!(bench.log().contains(&"withdraw a.example".to_owned()));
+}
+
+#[test]
+fn an_answer_is_published_again_before_it_is_gone() {
+    let bench = Bench::with_account();
+    *bench.life.lock().unwrap() = Some(Duration::from_secs(3600));
+    let clock = Arc::new(FakeClock::at(now()));
+    let ca = AcmeCa::new(settings(), bench.clone(), clock.clone(), bench.clone(), bench.clone());
+    let mut order = order();
+    bench.step(&ca, &mut order, [directory(json!({})), nonce(), new_order()]).unwrap();
+    bench.step(&ca, &mut order, [pending(), tell()]).unwrap();
+    bench.log();
+    let late = || pending().header("retry-after", "7200");
+    for (minutes, published) in [(29, 0), (1, 1), (29, 0), (31, 1), (120, 1)] {
+        clock.advance(Duration::from_secs(minutes * 60));
+        let progress = bench.step(&ca, &mut order, [late()]).unwrap();
+        assert_eq!(progress, wait(1_800_000), "in time for the next");
+        let count = bench.log().iter().filter(|l| *l == "publish a.example").count();
+        assert_eq!(count, published, "{minutes}");
+    }
+}
+
+/// It has not been told yet: it is told when all others can answer again.
+#[test]
+fn what_is_published_again_settles_again() {
+    let bench = Bench::with_account();
+    *bench.life.lock().unwrap() = Some(Duration::from_secs(3600));
+    *bench.settle.lock().unwrap() = Duration::from_millis(1500);
+    let clock = Arc::new(FakeClock::at(now()));
+    let ca = AcmeCa::new(settings(), bench.clone(), clock.clone(), bench.clone(), bench.clone());
+    let mut order = order();
+    bench.step(&ca, &mut order, [directory(json!({})), nonce(), new_order()]).unwrap();
+    assert_eq!(bench.step(&ca, &mut order, [pending()]).unwrap(), wait(1500));
+    clock.advance(Duration::from_secs(2 * 3600));
+    assert_eq!(bench.step(&ca, &mut order, [pending()]).unwrap(), wait(1500));
+    clock.advance(Duration::from_millis(1500));
+    assert_eq!(bench.step(&ca, &mut order, [pending(), tell()]).unwrap(), wait(250));
+    assert_eq!(bench.log().iter().filter(|l| *l == "publish a.example").count(), 2);
+}
+
+/// CAs may have one token for all challenges of a name.
+#[test]
+fn another_challenge_after_a_reload() {
+    let bench = Bench::with_account();
+    let (_, mut order) = proving(&bench);
+    let by_dns = AcmeSettings { challenge: Challenge::Dns01, ..settings() };
+    let ca = bench.ca_at(by_dns, now());
+    let tell = post("/chall/0", 200, json!({})).carries(json!({}));
+    let requests = [directory(json!({})), nonce(), pending(), tell];
+    assert_eq!(bench.step(&ca, &mut order, requests).unwrap(), wait(250));
+    let log = bench.log();
+    assert_eq!(
+        log[2..],
+        ["Post /authz/1", "withdraw a.example", "publish a.example by DNS", "Post /chall/0"]
+    );
 }
