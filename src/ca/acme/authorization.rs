@@ -33,6 +33,11 @@ struct Answer {
     token: String,
     /// The CA knows that it may look.
     told: bool,
+    /// It has looked in vain and waits for us (section 8.2): when it is told again.
+    #[serde(default)]
+    again: Option<Time>,
+    #[serde(default)]
+    retries: u32,
 }
 
 /// An answer that the CA may see.
@@ -89,7 +94,19 @@ struct ChallengeObject {
     error: Option<Value>,
 }
 
+impl ChallengeObject {
+    fn is_pending(&self) -> bool {
+        self.status.as_deref().is_none_or(|status| status == "pending")
+    }
+}
+
 const WHAT: &str = "authorization";
+
+/// How often a CA that looked in vain is told again.
+const MOST_RETRIES: u32 = 3;
+
+/// What it could not reach may be on its way; then twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
 
 /// A token is a part of a path and of a file name: RFC 8555 section 8 asks for base64url, and
 /// 22 characters or more.
@@ -122,7 +139,10 @@ impl Authorization {
                 Ok((Standing::Valid, None))
             }
             "pending" if !failed => {
-                self.choose(ca, &object, chosen, name)?;
+                self.choose(ca, &object, chosen, name.clone())?;
+                if !self.heed(ca, chosen) {
+                    return Err(why_invalid(&object.challenges, chosen, &name));
+                }
                 self.publish(ca)?;
                 Ok((Standing::Pending, ca.client.retry_after(&response)))
             }
@@ -137,12 +157,16 @@ impl Authorization {
         }
     }
 
-    /// Tells the CA that the answer is there, once. Whether that was done now.
+    /// Tells the CA that the answer is there, if that is due. Whether that was done now.
     pub fn tell(&mut self, ca: &AcmeCa) -> Result<bool, IssueError> {
         const WHAT: &str = "challenge";
-        let Some(answer) = self.answer.as_mut().filter(|a| !a.told) else { return Ok(false) };
+        let now = ca.client.clock.now();
+        let Some(answer) = self.answer.as_mut().filter(|a| a.is_due(now)) else {
+            return Ok(false);
+        };
         ca.post(WHAT, &answer.url, b"{}".to_vec()).map_err(|f| f.into_error(WHAT))?;
-        answer.told = true;
+        answer.retries += u32::from(answer.told);
+        (answer.told, answer.again) = (true, None);
         Ok(true)
     }
 
@@ -180,13 +204,28 @@ impl Authorization {
         // A CA may have one token for all challenges of a name.
         let kind = ca.settings.challenge;
         let is_same = |a: &Answer| a.kind == kind && a.token == token;
-        let told = self.answer.as_ref().is_some_and(|a| is_same(a) && a.told)
-            || chosen.status.as_deref().is_some_and(|s| s != "pending");
         if !self.answer.as_ref().is_some_and(is_same) {
             self.withdraw(ca);
         }
-        self.answer = Some(Answer { kind, url, name, token: token.to_owned(), told });
+        let (told, again, retries) =
+            self.answer.as_ref().map_or((false, None, 0), |a| (a.told, a.again, a.retries));
+        let told = told || !chosen.is_pending();
+        let token = token.to_owned();
+        self.answer = Some(Answer { kind, url, name, token, told, again, retries });
         Ok(())
+    }
+
+    /// Whether the CA waits to be told again. False: it has been, as often as makes sense.
+    fn heed(&mut self, ca: &AcmeCa, chosen: Option<&ChallengeObject>) -> bool {
+        let now = ca.client.clock.now();
+        let in_vain = chosen.is_some_and(|c| c.is_pending() && c.error.is_some());
+        let Some(answer) = self.answer.as_mut().filter(|a| a.told) else { return true };
+        if !in_vain {
+            answer.again = None;
+            return true;
+        }
+        answer.again.get_or_insert(now + FIRST_PAUSE * (1 << answer.retries.min(MOST_RETRIES)));
+        answer.retries < MOST_RETRIES
     }
 
     /// Once a process, since after a restart the handlers know nothing; and before it is gone.
@@ -212,12 +251,18 @@ impl Authorization {
 
     /// From when on the CA may be told; None: it knows.
     pub fn settled_at(&self, ca: &AcmeCa) -> Option<Time> {
-        let answer = self.answer.as_ref().filter(|a| !a.told)?;
+        let now = ca.client.clock.now();
+        let answer = self.answer.as_ref().filter(|a| a.is_due(now))?;
         lock(&ca.published).get(&answer.token).map(|p| p.settled)
     }
 }
 
 impl Answer {
+    /// Whether the CA is to be told.
+    fn is_due(&self, now: Time) -> bool {
+        !self.told || self.again.is_some_and(|at| at <= now)
+    }
+
     fn for_handlers(&self, ca: &AcmeCa) -> Result<ChallengeAnswer, IssueError> {
         Ok(ChallengeAnswer {
             kind: self.kind,

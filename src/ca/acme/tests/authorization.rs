@@ -310,3 +310,49 @@ fn another_challenge_after_a_reload() {
         ["Post /authz/1", "withdraw a.example", "publish a.example by DNS", "Post /chall/0"]
     );
 }
+
+/// A challenge of step-ca that it could not look at: section 8.2 leaves it to the client.
+#[test]
+fn a_ca_that_looked_in_vain_is_told_again() {
+    let error = json!({"type": "urn:ietf:params:acme:error:connection", "detail": "refused"});
+    let in_vain =
+        || look("/authz/1", authz("a.example", "pending", json!({"error": error.clone()})));
+    let bench = Bench::with_account();
+    let clock = Arc::new(FakeClock::at(now()));
+    let ca = AcmeCa::new(settings(), bench.clone(), clock.clone(), bench.clone(), bench.clone());
+    let mut order = order();
+    bench.step(&ca, &mut order, [directory(json!({})), nonce(), new_order()]).unwrap();
+    // An old error, which the CA is to look at again in any case.
+    bench.step(&ca, &mut order, [in_vain(), tell()]).unwrap();
+    for pause in [2, 4, 8] {
+        assert_eq!(bench.step(&ca, &mut order, [in_vain()]).unwrap(), wait(500));
+        clock.advance(Duration::from_secs(pause) - Duration::from_millis(1));
+        assert_eq!(bench.step(&ca, &mut order, [in_vain()]).unwrap(), wait(1000));
+        // It is remembered by whoever goes on.
+        let saved = serde_json::to_string(&order).unwrap();
+        order = serde_json::from_str(&saved).unwrap();
+        clock.advance(Duration::from_millis(1));
+        assert_eq!(bench.step(&ca, &mut order, [in_vain(), tell()]).unwrap(), wait(250));
+    }
+    bench.log();
+    let refused = bench.step(&ca, &mut order, [in_vain()]).unwrap_err();
+    assert_eq!(refused.to_string(), "challenge: a.example: connection: refused");
+    assert!(refused.order_is_dead());
+    assert_eq!(bench.log(), ["Post /authz/1", "withdraw a.example"]);
+}
+
+/// It goes on by itself.
+#[test]
+fn a_ca_that_is_still_trying_is_left_alone() {
+    let bench = Bench::with_account();
+    let (_, mut order) = proving(&bench);
+    let trying = json!({"status": "processing", "error": {"detail": "not yet"}});
+    bench.expect([directory(json!({})), nonce()]);
+    let clock = Arc::new(FakeClock::at(now()));
+    let ca = AcmeCa::new(settings(), bench.clone(), clock.clone(), bench.clone(), bench.clone());
+    for _ in 0..10 {
+        clock.advance(Duration::from_secs(8));
+        let trying = look("/authz/1", authz("a.example", "pending", trying.clone()));
+        bench.step(&ca, &mut order, [trying]).unwrap();
+    }
+}
