@@ -107,7 +107,11 @@ impl CfsslCa {
             _ if text.contains("invalid token") || text.contains("authentication") => {
                 IssueError::Configuration(format!("{what}: {problem}, see \"auth_key_file\""))
             }
-            _ => IssueError::Refused { what, problem, about_name: false, retry_after },
+            _ => {
+                let text = text.to_ascii_lowercase();
+                let about_name = OF_NAMES.iter().any(|words| text.contains(words));
+                IssueError::Refused { what, problem, about_name, retry_after }
+            }
         }
     }
 }
@@ -142,6 +146,8 @@ fn ours(error: ErrorStack) -> IssueError {
     IssueError::Configuration(format!("the request can't be made: {error}"))
 }
 
+/// What the server says of names that the profile leaves out.
+const OF_NAMES: [&str; 2] = ["does not match policy whitelist", "policy violation"];
 const LIMIT: usize = 256 * 1024;
 
 #[cfg(test)]

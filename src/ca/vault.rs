@@ -94,7 +94,9 @@ impl VaultCa {
             }
             _ => IssueError::Refused {
                 what: WHAT,
-                about_name: problem.contains("not allowed by this role"),
+                about_name: ["not allowed by this role", "not allowed in this role"]
+                    .iter()
+                    .any(|words| problem.contains(words)),
                 problem: format!("{problem}{}", hint(&problem, order)),
                 retry_after,
             },

@@ -113,7 +113,9 @@ fn refusals() {
         (bad(403, "no"), "Configuration", "HTTP status 403: no"),
         (bad(500, "database"), "Busy", "sign: HTTP status 500: database"),
         (bad(429, ""), "Busy", "HTTP status 429"),
-        (bad(400, "Policy violation"), "Refused", "Policy violation"),
+        (bad(400, "Policy violation request"), "Refused", "Policy violation"),
+        (bad(400, "Request does not match policy whitelist"), "Refused", "policy whitelist"),
+        (bad(400, "CSR parsing failed"), "Refused", "CSR parsing failed"),
         (bad(200, "not a success"), "Refused", "not a success"),
         ((200, json!("nonsense")), "Protocol", "the answer is none of cfssl's"),
         ((200, json!({ "success": true, "result": {} })), "Protocol", "no certificate"),
@@ -122,6 +124,8 @@ fn refusals() {
         let error = ca.step(&mut order, None).unwrap_err();
         assert!(format!("{error:?}").starts_with(kind), "{answer:?} {error:?}");
         assert!(error.to_string().contains(line), "{error}");
+        let about_name = matches!(&error, IssueError::Refused { about_name: true, .. });
+        assert_eq!(about_name, line.to_lowercase().contains("policy"), "{error:?}");
         assert!(!order.accepted);
     }
     let (ca, _, mut order) = scene(None, &[]);

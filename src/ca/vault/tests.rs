@@ -137,6 +137,13 @@ fn refusals() {
         (404, "no handler for route", "Configuration", "see \"url\""),
         (400, "unknown role: server", "Configuration", "see \"role\""),
         (400, "common name a.example not allowed by this role", "Refused", "not allowed"),
+        (
+            400,
+            "IP Subject Alternative Names are not allowed in this role",
+            "Refused",
+            "not allowed",
+        ),
+        (400, "a.example is not allowed in this role", "Refused", "not allowed"),
         (400, "error parsing CSR", "Refused", "error parsing CSR"),
         (302, "", "Refused", "HTTP status 302"),
     ];
