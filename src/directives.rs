@@ -249,7 +249,8 @@ pub static CA_DIRECTIVES: &[Directive] = &[
         "URL",
         "",
         "`http://[USER:PASSWORD@]HOST:PORT`: the http proxy to the CA and to its OCSP and CRL \
-         servers, loopback addresses too; that of the environment is never used",
+         servers, loopback addresses too; one that is not on loopback itself needs an https `url`; \
+         that of the environment is never used",
     ),
     ca_directive(
         "account_key",

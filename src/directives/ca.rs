@@ -10,7 +10,7 @@ use super::files::{
     Read, account_key, auth_key, certificates, client_key, is_key_of, mac_key, one_certificate,
     password, program, roots, signer,
 };
-use super::url::{Plain, proxy, url};
+use super::url::{Plain, base, check_way, proxy, url};
 use super::values::{Choices, choice, invalid, list, number, parse_time, shown, word};
 use super::{CA_DIRECTIVES, find, first, once};
 use crate::names::is_host_name;
@@ -233,6 +233,7 @@ impl RawCa {
             true => self.url.take().ok_or_else(|| missing("url"))?,
             false => String::new(),
         };
+        self.proxy.iter().try_for_each(|proxy| check_way(&url, proxy, &self.name))?;
         Ok(match kind {
             Kind::Acme => Protocol::Acme(AcmeSettings {
                 account_key: self.account_key.take(),
@@ -250,8 +251,8 @@ impl RawCa {
             Kind::Cfssl => Protocol::Cfssl(CfsslSettings {
                 profile: self.profile.take(),
                 auth_key: self.auth_key.take(),
+                url: base(url, "url")?,
                 ca,
-                url,
                 timeout,
             }),
             Kind::Est => {
@@ -279,8 +280,8 @@ impl RawCa {
                 role: self.role.take().ok_or_else(|| missing("role"))?,
                 token_file: self.token_file.take().ok_or_else(|| missing("token_file"))?,
                 namespace: self.namespace.take(),
+                url: base(url, "url")?,
                 ca,
-                url,
                 timeout,
             }),
         })

@@ -24,8 +24,8 @@ pub(super) fn url(value: &str, directive: &str, plain: Plain) -> Result<String, 
     let accepted = match plain {
         Plain::Anywhere => "an http or https URL with a host, without user name and password",
         Plain::Loopback => {
-            "an https URL with a host, without user name and password; RFC 8555 requires https, \
-             http is accepted only for loopback hosts"
+            "an https URL with a host, without user name and password; http is accepted only for \
+             loopback hosts"
         }
     };
     let good = |p: &Parts| p.https || plain == Plain::Anywhere || is_loopback(&p.host);
@@ -33,6 +33,30 @@ pub(super) fn url(value: &str, directive: &str, plain: Plain) -> Result<String, 
         Some(_) => Ok(value.to_owned()),
         None => Err(invalid(&without_password(value), directive, accepted)),
     }
+}
+
+/// One that [`url`] took and that paths are appended to.
+pub(super) fn base(url: String, directive: &str) -> Result<String, String> {
+    match url.contains('?') {
+        false => Ok(url),
+        true => Err(invalid(&url, directive, "without a query: paths are appended to it")),
+    }
+}
+
+/// That no request to `url` passes the network in the clear. Both are good each for itself.
+pub(super) fn check_way(url: &str, proxy: &ProxySettings, ca: &str) -> Result<(), String> {
+    let is_plain = parse(url).is_some_and(|url| !url.https);
+    let text = String::from_utf8_lossy(proxy.url.bytes());
+    let address = text.rsplit_once('@').map_or(&*text, |(_, address)| address);
+    let address = address.strip_prefix("http://").unwrap_or(address);
+    let is_near = parse(&format!("http://{address}")).is_some_and(|p| is_loopback(&p.host));
+    if !is_plain || is_near {
+        return Ok(());
+    }
+    Err(format!(
+        "\"url\" in ssl_cert_autofetch_ca \"{ca}\" is http, and its \"proxy\" not on loopback: what is \
+         secret would pass the network in the clear, it must be https"
+    ))
 }
 
 /// An http proxy, with or without a user name and password. None of it is shown: whoever mistypes

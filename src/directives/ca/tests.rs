@@ -1,4 +1,5 @@
 mod est;
+mod url;
 
 use super::*;
 use crate::fixture::{Identity, root};
@@ -41,7 +42,7 @@ fn names() {
 #[test]
 fn values() {
     const URL: &str = "it must be an https URL with a host, without user name and password; \
-                       RFC 8555 requires https, http is accepted only for loopback hosts";
+                       http is accepted only for loopback hosts";
     const RESPONDER: &str =
         "it must be an http or https URL with a host, without user name and password";
     const CONTACT: &str = "it must be an e-mail address such as \"admin@corp.example\", with \
