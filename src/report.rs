@@ -48,6 +48,12 @@ pub enum What {
         cause: String,
         retry: Duration,
     },
+    /// A CA gave nothing, and the next one did.
+    CaFailed {
+        ca: String,
+        cause: String,
+        issued: String,
+    },
     NoSource {
         serial: Serial,
     },
@@ -101,6 +107,7 @@ impl Event {
             What::Revoked { .. } | What::Refused { .. } => Level::Error,
             What::CheckFailed { .. }
             | What::IssueFailed { .. }
+            | What::CaFailed { .. }
             | What::RekeyFailed { .. }
             | What::Remark { .. } => Level::Warn,
             What::Replaced { .. }
@@ -144,6 +151,10 @@ impl fmt::Display for Event {
             What::Served { serial } => write!(f, "served again with serial={serial}"),
             What::CheckFailed { cause, retry } => failed(f, "CHECK", cause, *retry),
             What::IssueFailed { cause, retry } => failed(f, "ISSUE", cause, *retry),
+            What::CaFailed { ca, cause, issued } => {
+                let cause = format!("\"{ca}\": {cause}");
+                write!(f, "ISSUE failed: {}, \"{issued}\" issued", printable(&cause))
+            }
             What::Rekeyed { keys } => {
                 write!(f, "private keys encrypted with the first line of \"password_file\": {keys}")
             }
@@ -215,9 +226,13 @@ mod tests {
                 assert!(line.ends_with(", next attempt in 86400 s"), "{line}");
                 assert!(!line.contains(char::is_control));
             }
-            let what = What::Refused { serial: Some(Serial("ab".repeat(20))), cause };
-            let line = Event { entry: "n".repeat(253), what }.to_string();
-            assert!(PREFIX + line.len() < 2048, "{}", line.len());
+            let refused =
+                What::Refused { serial: Some(Serial("ab".repeat(20))), cause: cause.clone() };
+            let (ca, issued) = ("c".repeat(64), "d".repeat(64));
+            for what in [refused, What::CaFailed { ca, cause, issued }] {
+                let line = Event { entry: "n".repeat(253), what }.to_string();
+                assert!(PREFIX + line.len() < 2048, "{}", line.len());
+            }
         }
         assert_eq!(printable("a\nb"), "a b");
         assert_eq!(printable(""), "");

@@ -2,6 +2,7 @@
 //! may be asked.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use openssl::pkey::{PKey, Private};
@@ -135,10 +136,26 @@ impl Attempt {
         }
     }
 
+    /// What tells these failures from those before the last issuance; None: there are none.
+    pub fn passed_over(&self) -> Option<u64> {
+        let mut hasher = DefaultHasher::new();
+        for failure in &self.failures {
+            (failure.ca, gist(&failure.cause)).hash(&mut hasher);
+        }
+        (!self.failures.is_empty()).then(|| hasher.finish())
+    }
+
     /// The issuance that is under way at the CA whose turn it is.
     pub fn under_way(&self, desk: &Desk) -> Option<&Pending> {
         self.pending.as_ref().filter(|p| p.order.ca == desk.plan.cas[self.ca].name)
     }
+}
+
+/// A cause as far as it is the same each time: numbers are times, ports and orders, and haste
+/// depends on who waits.
+fn gist(cause: &str) -> String {
+    let lasting = cause.split(" (in haste").next().unwrap_or_default();
+    lasting.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
 /// Whether there is an order at the CA, as far as we know: a request that was lost on the way is
@@ -220,4 +237,23 @@ pub fn write_off(desk: &Desk, lock: &Lock, pending: &Pending) {
 fn record(desk: &Desk, lock: &Lock, pending: &Pending, wasted: bool) -> bool {
     // A full disk must not keep a replacement from being served.
     desk.keystore.record_issuance(lock, &pending.order.ca, desk.now(), wasted).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::gist;
+
+    #[test]
+    fn causes_that_are_the_same() {
+        let down = "order: down";
+        for (a, b, same) in [
+            ("order 17: gone", "order 203: gone", true),
+            ("order: down (in haste: 2.5 s a request)", down, true),
+            ("order: down (in haste: 2.5 s a request)", "order: down (in haste: 3.0 s", true),
+            ("order: up", down, false),
+            ("", down, false),
+        ] {
+            assert_eq!(gist(a) == gist(b), same, "{a} {b}");
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use openssl::error::ErrorStack;
 
-use super::attempt::Attempt;
+use super::attempt::{Attempt, Failure};
 use super::backoff;
 use super::desk::{Desk, brief};
 use super::host::{Count, News};
@@ -77,8 +77,12 @@ impl ReplaceJob {
             backoff::check(1, interval, f.retry_after, desk.share())
         });
         let _ = desk.reload(&mut entry); // else with the next change
+        let passed_over = attempt.passed_over();
+        let mut is_told = true;
         desk.publish(&mut entry, |news| {
+            is_told = news.passed_over == passed_over;
             *news = News {
+                passed_over,
                 seq: news.seq,
                 next_check: next_check.map(|wait| now + wait),
                 check_failures: u32::from(next_check.is_some()),
@@ -97,10 +101,11 @@ impl ReplaceJob {
             _ => {}
         }
         let new = checked.facts.serial.clone();
-        let mut events = vec![match why {
+        let mut events = if is_told { vec![] } else { failures(desk, &attempt) };
+        events.push(match why {
             Why::Bad(Badness::Missing) => What::Issued { serial: new, ca },
             _ => What::Replaced { old: attempt.old.clone(), new, ca, after },
-        }];
+        });
         if entry.settings.must_staple && !checked.facts.must_staple {
             let (serial, ca) =
                 (checked.facts.serial.clone(), desk.plan.cas[attempt.ca].name.clone());
@@ -114,6 +119,18 @@ impl ReplaceJob {
         desk.announce_changes();
         Next::Done(asked.map_or(End::Idle { since: None }, End::Asked))
     }
+}
+
+/// Of the CAs that had been asked before, or may not be.
+fn failures(desk: &Desk, attempt: &Attempt) -> Vec<What> {
+    let name = |ca: usize| desk.plan.cas[ca].name.clone();
+    let issued = name(attempt.ca);
+    let what = |failure: &Failure| What::CaFailed {
+        ca: name(failure.ca),
+        cause: failure.cause.clone(),
+        issued: issued.clone(),
+    };
+    attempt.failures.iter().map(what).collect()
 }
 
 /// The chain as checked: in order, without what is no part of it.

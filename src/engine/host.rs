@@ -103,6 +103,8 @@ pub struct News {
     /// An order waits at a CA, and that was told.
     pub pending: bool,
     pub last_error: Option<String>,
+    /// The CAs that failed before another one issued, and why, as told; None: none did.
+    pub passed_over: Option<u64>,
     /// When the next attempts were noted: before that the clock was set back, and they are not
     /// waited for.
     pub noted_at: Option<Time>,

@@ -49,6 +49,35 @@ fn a_request_that_was_lost_changes_no_order() {
     assert_eq!((world.cas[0].issued(), world.cas[1].issued()), (1, 0));
 }
 
+/// Each change is told, and only that.
+#[test]
+fn a_first_that_fails_is_told_though_the_second_issues() {
+    let (world, _) = two(|_| {});
+    let mut worker = world.worker();
+    let fail = |cause: &str| Do::Fail(IssueError::Protocol { what: "order", cause: cause.into() });
+    for (n, (first, told)) in [
+        (Some(fail("no order 7")), Some("order: no order 7")),
+        (Some(fail("no order 8")), None),
+        (Some(fail("no account")), Some("order: no account")),
+        (None, None),
+        (Some(fail("no account")), Some("order: no account")),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        world.cas[0].script(first.into_iter().collect());
+        worker.demand();
+        world.drive(&mut [&mut worker]);
+        let serial = world.stored().unwrap();
+        let lines = worker.told().lines();
+        let failed: Vec<_> = lines.iter().filter(|line| line.contains("failed")).collect();
+        let expected = told.map(|cause| format!("ISSUE failed: \"one\": {cause}, \"two\" issued"));
+        assert_eq!(failed, expected.iter().collect::<Vec<_>>(), "{n}: {lines:#?}");
+        world.responder.say(&serial, &[Say::Revoked(Reason::Superseded)]);
+        world.clock.advance(s(7200));
+    }
+}
+
 #[test]
 fn an_order_that_one_works_at_for_hours_keeps_the_other_out() {
     let (world, _) = two(|_| {});
