@@ -4,7 +4,7 @@
 mod lab;
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -254,6 +254,11 @@ fn a_group_reads_certificates_and_keys_and_nothing_else() {
     let mut scene = Scene::start("group=games", "");
     scene.monitor.wait_valid("a.test");
     check_access(&scene, Some("games"));
+    // What others put there stops no reload.
+    let certs = scene.nginx.keystore().join("certs");
+    fs::write(certs.join("backup.tar"), "theirs").expect("write");
+    symlink("a.test", certs.join("www.test")).expect("symlink");
+    fs::create_dir_all(scene.nginx.keystore().join("staging/a/b")).expect("mkdir");
     scene.replace();
     check_access(&scene, Some("games"));
     // Another group, by its number, and keys that are encrypted meanwhile.

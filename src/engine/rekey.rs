@@ -17,63 +17,76 @@ use crate::settings::EntryName;
 pub struct Rekeying {
     /// The keystore was asked who has keys.
     is_begun: bool,
-    left: VecDeque<Holder>,
-    /// Not before; None: at once.
+    /// Each not before its time; None: at once.
+    left: VecDeque<(Holder, Option<Time>)>,
+    /// When the keystore is asked again, if it could not say who.
     next: Option<Time>,
 }
 
 impl Rekeying {
     pub fn look_at(&mut self, name: &EntryName) {
         let holder = Holder::Entry(name.clone());
-        if self.is_begun && !self.left.contains(&holder) {
-            self.left.push_back(holder);
+        if self.is_begun && !self.left.iter().any(|(left, _)| *left == holder) {
+            self.left.push_back((holder, None));
         }
     }
 
-    /// Goes on for a moment. A failure is told, and everything waits then.
+    /// Goes on for a moment. A failure is told, and its holder waits then.
     pub fn go_on(&mut self, desk: &Desk) {
         let now = desk.now();
-        // Not waited for when the clock was set back.
-        let rests = self.next.is_some_and(|next| now < next && next <= now + LATER);
-        if desk.plan.passwords.is_empty() || desk.host.exiting() || rests {
+        if desk.plan.passwords.is_empty() || desk.host.exiting() || rests(self.next, now) {
             return;
         }
-        self.next = None;
-        if let Err((holder, error)) = self.try_some(desk, now) {
-            self.next = Some(now + LATER);
-            let what = What::RekeyFailed { cause: error.to_string(), retry: LATER };
-            tell(desk, &holder, what);
+        if !self.is_begun {
+            match desk.keystore.holders() {
+                Ok(holders) => self.left = holders.into_iter().map(|h| (h, None)).collect(),
+                Err(error) => {
+                    self.next = Some(now + LATER);
+                    return tell_failure(desk, "keystore", &error);
+                }
+            }
+            self.is_begun = true;
+        }
+        // One line for all that fail now: on a full disk all do.
+        if let Some((holder, error)) = self.try_some(desk, now) {
+            tell_failure(desk, &holder, &error);
         }
     }
 
-    fn try_some(&mut self, desk: &Desk, begun: Time) -> Result<(), (String, KeystoreError)> {
-        if !self.is_begun {
-            let holders = desk.keystore.holders();
-            self.left = holders.map_err(|error| ("keystore".into(), error))?.into();
-            self.is_begun = true;
-        }
+    /// The first failure.
+    fn try_some(&mut self, desk: &Desk, begun: Time) -> Option<(String, KeystoreError)> {
+        let mut failed = None;
         for _ in 0..self.left.len() {
-            let Some(holder) = self.left.pop_front() else { break };
+            let Some((holder, next)) = self.left.pop_front() else { break };
+            if rests(next, begun) {
+                self.left.push_back((holder, next));
+                continue;
+            }
             match desk.keystore.rekey(&holder) {
                 Ok(Some(0)) => {}
                 Ok(Some(keys)) => tell(desk, &holder.to_string(), What::Rekeyed { keys }),
                 // Who has the lock works with it for a while.
-                Ok(None) => {
-                    self.left.push_back(holder);
-                    self.next = Some(begun + SOON);
-                }
+                Ok(None) => self.left.push_back((holder, Some(begun + SOON))),
                 Err(error) => {
-                    let name = holder.to_string();
-                    self.left.push_back(holder);
-                    return Err((name, error));
+                    failed.get_or_insert_with(|| (holder.to_string(), error));
+                    self.left.push_back((holder, Some(begun + LATER)));
                 }
             }
             if desk.now().since(begun) >= SLICE || desk.host.exiting() {
                 break;
             }
         }
-        Ok(())
+        failed
     }
+}
+
+/// Not for ever when the clock was set back.
+fn rests(next: Option<Time>, now: Time) -> bool {
+    next.is_some_and(|next| now < next && next <= now + LATER)
+}
+
+fn tell_failure(desk: &Desk, holder: &str, error: &KeystoreError) {
+    tell(desk, holder, What::RekeyFailed { cause: error.to_string(), retry: LATER });
 }
 
 /// The line may be about an entry that is not configured any more, or about an account.

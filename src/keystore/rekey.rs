@@ -33,13 +33,17 @@ impl std::fmt::Display for Holder {
 impl Keystore {
     /// All that may have keys, whether they are still configured or not.
     pub fn holders(&self) -> Result<Vec<Holder>, KeystoreError> {
-        let accounts = match self.root()?.enter(paths::ACCOUNTS)? {
-            Some(accounts) => accounts.names()?,
-            None => Vec::new(),
-        };
-        let accounts = accounts.into_iter().filter(|ca| paths::ca(ca).is_ok());
+        let mut accounts = Vec::new();
+        if let Some(all) = self.root()?.enter(paths::ACCOUNTS)? {
+            for ca in all.names()? {
+                // Files of others are none of ours.
+                if paths::ca(&ca).is_ok() && all.folder(&ca)?.is_some() {
+                    accounts.push(ca);
+                }
+            }
+        }
         let entries = self.entries()?.into_iter().map(Holder::Entry);
-        Ok(entries.chain(accounts.map(Holder::Account)).collect())
+        Ok(entries.chain(accounts.into_iter().map(Holder::Account)).collect())
     }
 
     /// Puts the keys of one holder under the first password; how many were not. None: another one

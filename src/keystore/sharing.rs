@@ -28,14 +28,13 @@ impl Keystore {
                 set.all(&root)
             }
             (None, Some(staging)) => {
-                // From here on nobody makes anything for the group.
-                for left in staging.names()? {
-                    staging.remove_folder(&left).or_else(|_| staging.remove(&left))?;
-                }
-                root.remove_folder(paths::STAGING)?;
                 let owner = stat(&root)?.st_uid;
                 let file = Mode::RUSR | Mode::WUSR;
-                Setting { owner, group: own, folder: Mode::RWXU, file }.all(&root)
+                let set = Setting { owner, group: own, folder: Mode::RWXU, file };
+                // From here on nobody makes anything for the group.
+                set.folder_to(&staging, Mode::RWXU)?;
+                let _ = root.remove_all(paths::STAGING); // without the bit it is in nobody's way
+                set.all(&root)
             }
             (None, None) => Ok(()),
         }
@@ -107,14 +106,15 @@ impl Setting {
         let Some(certs) = root.enter(paths::CERTS)? else { return Ok(()) };
         self.folder_to(&certs, self.folder)?;
         for entry in certs.names()?.iter().filter(|name| paths::entry_of(name).is_some()) {
-            let Some(entry) = certs.enter(entry)? else { continue };
+            // What others have put beside the folders of entries is not ours to judge.
+            let Some(entry) = certs.folder(entry)? else { continue };
             self.folder_to(&entry, self.folder)?;
-            let Some(versions) = entry.enter(paths::VERSIONS)? else { continue };
+            let Some(versions) = entry.folder(paths::VERSIONS)? else { continue };
             self.folder_to(&versions, self.folder)?;
             let names = versions.names()?;
             for version in names.iter().filter(|name| paths::version_number(name).is_some()) {
                 // It may just have been removed.
-                if let Some(version) = versions.enter(version)? {
+                if let Some(version) = versions.folder(version)? {
                     self.version(&version)?;
                 }
             }
@@ -244,6 +244,43 @@ mod tests {
         assert!(!dir.join("staging").exists());
         commit("c.example");
         check(&dir, None, own);
+    }
+
+    /// Beside what is ours: it stops neither the master nor the rekeying, and a link leads nowhere.
+    #[test]
+    fn files_of_others() {
+        let (_dir, keystore) = testing::keystore();
+        let keystore = keystore.with_passwords(testing::passwords(&["one"]));
+        let (dir, own) = (keystore.dir().to_owned(), rustix::process::getegid().as_raw());
+        let group = if rustix::process::geteuid().is_root() { GROUP } else { own };
+        let name = testing::name("shop.example");
+        let lock = keystore.try_lock(&name).unwrap().unwrap();
+        testing::commit(&keystore, &lock, &testing::pair("shop.example"));
+        drop(lock);
+        for file in ["certs/backup.tar", "certs/shop.example/versions/7", "accounts/old.json"] {
+            std::fs::write(dir.join(file), "theirs").unwrap();
+        }
+        std::os::unix::fs::symlink("shop.example", dir.join("certs/www.example")).unwrap();
+        std::os::unix::fs::symlink("/", dir.join("accounts/www")).unwrap();
+        std::fs::create_dir(dir.join("certs/api.example")).unwrap();
+        for folder in ["versions", "pending"] {
+            std::fs::write(dir.join("certs/api.example").join(folder), "theirs").unwrap();
+        }
+        keystore.share(Some(group), own).unwrap();
+        let shared = std::fs::metadata(dir.join("certs/shop.example/versions/1")).unwrap();
+        assert_eq!((shared.gid(), shared.permissions().mode() & 0o7777), (group, 0o750));
+        for holder in keystore.holders().unwrap() {
+            assert_ne!(holder, Holder::Account("www".into()));
+            assert_eq!(keystore.rekey(&holder).unwrap(), Some(0), "{holder}");
+        }
+        let newer = keystore.clone().with_passwords(testing::passwords(&["two", "one"]));
+        assert_eq!(newer.rekey(&Holder::Entry(name)).unwrap(), Some(1));
+        std::fs::create_dir_all(dir.join("staging/a/b")).unwrap();
+        std::fs::write(dir.join("staging/a/b/c"), "theirs").unwrap();
+        keystore.share(None, own).unwrap();
+        assert!(!dir.join("staging").exists());
+        let left = std::fs::metadata(dir.join("certs/backup.tar")).unwrap();
+        assert_eq!(left.gid(), own);
     }
 
     /// What a dead one left in `staging` is in nobody's way, and a link leads nowhere.

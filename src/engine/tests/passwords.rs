@@ -7,7 +7,7 @@ use crate::fixture;
 use crate::keystore::{Change, Pending};
 use crate::policy::Decision;
 use crate::report::What;
-use crate::settings::{Passwords, Secret};
+use crate::settings::{EntryName, Passwords, Secret};
 
 fn passwords(words: &[&str]) -> Passwords {
     Passwords::new(words.iter().map(|word| Secret::new((*word).into())).collect())
@@ -105,24 +105,8 @@ fn an_order_under_a_gone_password_stops_nothing() {
         }
         let name = world.settings.name.clone();
         let gone = world.keystore().with_passwords(passwords(&["gone"]));
-        let order = Order {
-            ca: world.cas[0].name.clone(),
-            names: world.settings.names.clone(),
-            csr: Vec::new(),
-            entry: "a.example".into(),
-            reason: "missing".into(),
-            accepted: true,
-            state: serde_json::json!({ "url": "https://ca/1" }),
-        };
         let key = fixture::root("x").key.private_key_to_pem_pkcs8().unwrap();
-        let pending = Pending {
-            key_pem: Secret::new(key),
-            order,
-            chain: None,
-            created_at: world.now(),
-            replaces: None,
-            counted: false,
-        };
+        let pending = pending(&world, key);
         gone.save_pending(&gone.try_lock(&name).unwrap().unwrap(), &pending).unwrap();
 
         world.passwords = passwords(&["ours"]);
@@ -137,5 +121,54 @@ fn an_order_under_a_gone_password_stops_nothing() {
         assert_eq!(serves, has_certificate);
         assert_eq!(world.cas[0].issued(), orders);
         assert_eq!(worker.told().lines().iter().any(|l| l.contains("is encrypted")), orders == 0);
+    }
+}
+
+/// A failure is told once, and keeps nobody else waiting.
+#[test]
+fn the_rekeying_goes_on_after_a_failure() {
+    let mut world = World::new();
+    world.store(0x11);
+    let bad = EntryName::new("a.example").unwrap(); // comes first
+    let lock = world.keystore().try_lock(&bad).unwrap().unwrap();
+    let key = fixture::root("x").key.private_key_to_pem_pkcs8().unwrap();
+    world.keystore().save_pending(&lock, &pending(&world, key)).unwrap();
+    drop(lock);
+    let obstacle = world.dir().join("certs/a.example/pending/.privkey.pem.new");
+    std::fs::create_dir(&obstacle).unwrap();
+    world.passwords = passwords(&["one"]);
+    let mut worker = world.worker();
+    world.pass(&mut [&mut worker], s(100));
+    assert!(key_pem(&world).starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"));
+    let failures = |worker: &mut Worker| {
+        let events = worker.told().events;
+        events.iter().filter(|e| matches!(e, What::RekeyFailed { .. })).count()
+    };
+    assert_eq!(failures(&mut worker), 1);
+    world.pass(&mut [&mut worker], s(300));
+    assert_eq!(failures(&mut worker), 1);
+    std::fs::remove_dir(&obstacle).unwrap();
+    world.pass(&mut [&mut worker], s(300));
+    assert_eq!(failures(&mut worker), 0);
+    let key = std::fs::read_to_string(obstacle.with_file_name("privkey.pem")).unwrap();
+    assert!(key.starts_with("-----BEGIN ENCRYPTED PRIVATE KEY-----\n"));
+}
+
+fn pending(world: &World, key_pem: Vec<u8>) -> Pending {
+    Pending {
+        key_pem: Secret::new(key_pem),
+        order: Order {
+            ca: world.cas[0].name.clone(),
+            names: world.settings.names.clone(),
+            csr: Vec::new(),
+            entry: "a.example".into(),
+            reason: "missing".into(),
+            accepted: true,
+            state: serde_json::json!({ "url": "https://ca/1" }),
+        },
+        chain: None,
+        created_at: world.now(),
+        replaces: None,
+        counted: false,
     }
 }
