@@ -121,13 +121,13 @@ impl Sealed {
         let padding = length.saturating_sub(end);
         let is_padding = |b: &u8| usize::from(*b) == padding;
         let is_whole = (1..=BLOCK).contains(&padding) && plain[end..].iter().all(is_padding);
-        let key = is_whole.then(|| PKey::private_key_from_pkcs8(&plain[..end]).ok()).flatten();
+        let key = is_whole.then(|| private_key(&plain[..end])).flatten();
         Ok(key.map_or(Tried::Damaged, Tried::Opened))
     }
 }
 
-/// Where a PrivateKeyInfo (RFC 5208, 5) ends, if one begins here: a wrong password makes no such
-/// beginning, and damage behind it makes no password wrong.
+/// Where a PrivateKeyInfo (RFC 5958, 2: of version 0 or 1) ends, if one begins here: a wrong
+/// password makes no such beginning, and damage behind it makes no password wrong.
 fn key_info(plain: &[u8]) -> Option<usize> {
     let (header, length) = match plain {
         [SEQUENCE, length @ 0..=0x7f, ..] => (2, usize::from(*length)),
@@ -135,10 +135,26 @@ fn key_info(plain: &[u8]) -> Option<usize> {
         [SEQUENCE, 0x82, high, low, ..] => (4, usize::from(u16::from_be_bytes([*high, *low]))),
         _ => return None,
     };
-    let starts = plain.get(header..)?.starts_with(&[INTEGER, 1, 0, SEQUENCE]);
+    let starts = matches!(plain.get(header..)?, [INTEGER, 1, 0 | 1, SEQUENCE, ..]);
     // Nothing but the padding follows.
     let end = header + length;
     (starts && end < plain.len() && plain.len() <= end + BLOCK).then_some(end)
+}
+
+fn private_key(info: &[u8]) -> Option<PKey<Private>> {
+    // OpenSSL stumbles over a public key that follows (RFC 5958, 2).
+    let contents = only(info, SEQUENCE).ok()?;
+    let mut rest = Elements(contents);
+    [INTEGER, SEQUENCE, OCTET_STRING]
+        .into_iter()
+        .try_for_each(|tag| rest.expect(tag).map(drop))
+        .ok()?;
+    let contents = &contents[..contents.len() - rest.0.len()];
+    let header = header(SEQUENCE, contents.len());
+    let mut der = Zeroizing::new(Vec::with_capacity(header.len() + contents.len()));
+    der.extend(header);
+    der.extend(contents);
+    PKey::private_key_from_pkcs8(&der).ok()
 }
 
 fn parse(der: &[u8]) -> Result<Sealed, &'static str> {
@@ -219,14 +235,19 @@ fn sequence(parts: &[&[u8]]) -> Vec<u8> {
 }
 
 fn element(tag: u8, contents: &[u8]) -> Vec<u8> {
-    let length = (contents.len() as u32).to_be_bytes();
+    let mut der = header(tag, contents.len());
+    der.extend(contents);
+    der
+}
+
+fn header(tag: u8, size: usize) -> Vec<u8> {
+    let length = (size as u32).to_be_bytes();
     let skipped = length.iter().take_while(|b| **b == 0).count().min(3);
     let mut der = vec![tag];
-    if contents.len() > 0x7f {
+    if size > 0x7f {
         der.push(0x80 | (length.len() - skipped) as u8);
     }
     der.extend(&length[skipped..]);
-    der.extend(contents);
     der
 }
 

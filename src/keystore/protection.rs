@@ -1,7 +1,7 @@
 //! How private keys lie on the disk: encrypted with the first password, if there is one, and
 //! readable with all of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use openssl::error::ErrorStack;
@@ -20,6 +20,9 @@ pub struct Protection {
     known: Mutex<HashMap<EntryName, ([u8; 32], Opened)>>,
     /// What passwords were stretched to, by their number: tens of milliseconds each.
     derived: Mutex<HashMap<(usize, Stretching), Secret>>,
+    /// Those with which a password of ours has opened or sealed a key. Each has a salt of its own,
+    /// so what lies under it lies under that password, and is damaged when it does not open.
+    ours: Mutex<HashSet<Stretching>>,
     /// How new keys are encrypted: with the salt of those that are there, so that a process which
     /// loads a thousand of them stretches the password once. A salt keeps one guess from serving
     /// for many passwords, and here all keys have the same one.
@@ -57,6 +60,7 @@ impl Protection {
             passwords,
             known: Mutex::default(),
             derived: Mutex::default(),
+            ours: Mutex::default(),
             usual: Mutex::default(),
         }
     }
@@ -82,7 +86,19 @@ impl Protection {
         let usual = known.map_or_else(Stretching::new, Ok)?;
         let usual = lock(&self.usual).get_or_insert(usual).clone(); // another thread's, perhaps
         let derived = self.derived(0, password, &usual)?;
-        pbes2::seal(key, &usual, &derived)
+        let sealed = pbes2::seal(key, &usual, &derived)?;
+        self.note_ours(&usual);
+        Ok(sealed)
+    }
+
+    fn note_ours(&self, stretching: &Stretching) {
+        let mut ours = lock(&self.ours);
+        if !ours.contains(stretching) {
+            if ours.len() >= MOST {
+                ours.clear();
+            }
+            ours.insert(stretching.clone());
+        }
     }
 
     fn derived(
@@ -91,7 +107,6 @@ impl Protection {
         password: &Secret,
         stretching: &Stretching,
     ) -> Result<Secret, ErrorStack> {
-        const MOST: usize = 1024;
         let place = (number, stretching.clone());
         if let Some(derived) = lock(&self.derived).get(&place) {
             return Ok(derived.clone());
@@ -119,16 +134,17 @@ impl Protection {
             let tried = self.derived(number, password, stretching).and_then(|d| sealed.open(&d));
             match tried.map_err(|e| Fault::Broken(e.to_string()))? {
                 Tried::Opened(key) => {
+                    self.note_ours(stretching);
                     if number == 0 && stretching.is_usual() {
                         lock(&self.usual).get_or_insert_with(|| stretching.clone());
                     }
                     return Ok(Key { key, by: By::Password(number) });
                 }
                 Tried::WrongPassword => {}
-                Tried::Damaged => return Err(Fault::Broken("what is encrypted is damaged".into())),
+                Tried::Damaged => return Err(damaged()),
             }
         }
-        Err(Fault::Sealed)
+        Err(if lock(&self.ours).contains(&sealed.stretching) { damaged() } else { Fault::Sealed })
     }
 
     /// As [`Protection::open`], for the key of an entry: the same file costs nothing again.
@@ -142,7 +158,9 @@ impl Protection {
 
     fn known(&self, name: &EntryName, digest: &[u8; 32]) -> Option<Opened> {
         let known = lock(&self.known);
-        known.get(name).filter(|(of, _)| of == digest).map(|(_, opened)| opened.clone())
+        // What no password opened may turn out to be damaged when others have been opened.
+        let known = known.get(name).filter(|(of, opened)| of == digest && !is_sealed(opened));
+        known.map(|(_, opened)| opened.clone())
     }
 
     /// A key in PEM as it is used in memory, from how it lies on the disk.
@@ -155,6 +173,17 @@ impl Protection {
         Ok(Secret::new(plain))
     }
 }
+
+fn damaged() -> Fault {
+    Fault::Broken("what is encrypted is damaged".into())
+}
+
+fn is_sealed(opened: &Opened) -> bool {
+    matches!(opened, Err(Fault::Sealed))
+}
+
+/// Of what is kept about stretched passwords: files with other parameters may come from anybody.
+const MOST: usize = 1024;
 
 /// Nothing in them is ever half-changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -217,6 +246,36 @@ mod tests {
 
     fn testing_protection() -> Protection {
         Protection::new(passwords(&["one"]))
+    }
+
+    /// The beginning of a key tells a wrong password, unless it is the beginning that is damaged:
+    /// then the salt tells, once it is known to be ours.
+    #[test]
+    fn a_damaged_beginning_is_no_wrong_password() {
+        let (ours, theirs) = (testing_protection(), Protection::new(passwords(&["two"])));
+        let pems = ["a.example", "b.example"].map(|name| ours.seal(&pair(name).key).unwrap());
+        let other = theirs.seal(&pair("c.example").key).unwrap();
+        let damaged = |line: usize, column: usize| {
+            let text = String::from_utf8(pems[0].bytes().to_vec()).unwrap();
+            let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+            let new = if lines[line].as_bytes()[column] == b'A' { "B" } else { "A" };
+            lines[line].replace_range(column..=column, new);
+            Secret::new((lines.join("\n") + "\n").into_bytes())
+        };
+        // In the IV, and in the first block of what is encrypted.
+        for pem in [damaged(2, 51), damaged(3, 18)] {
+            let fresh = testing_protection();
+            let name = name("a.example");
+            for _ in 0..2 {
+                assert_eq!(fresh.open_known(&name, &pem).err(), Some(Fault::Sealed));
+            }
+            assert!(fresh.open(&pems[1]).is_ok());
+            for _ in 0..2 {
+                assert_eq!(fresh.open_known(&name, &pem).err(), Some(super::damaged()));
+            }
+            assert_eq!(fresh.open(&other).err(), Some(Fault::Sealed));
+            assert_eq!(ours.open(&pem).err(), Some(super::damaged())); // sealed there
+        }
     }
 
     #[test]

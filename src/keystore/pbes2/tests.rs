@@ -85,6 +85,33 @@ fn of_the_openssl_command() {
     }
 }
 
+/// RFC 5958: version 1, which may have the public key too.
+#[test]
+fn of_either_version() {
+    let key = ec();
+    let plain = key.private_key_to_pkcs8().unwrap();
+    let mut second = plain.clone();
+    let version = plain.windows(3).position(|w| w == [INTEGER, 1, 0]).unwrap() + 2;
+    second[version] = 1;
+    let public = key.ec_key().unwrap().public_key_to_der().unwrap();
+    let bits = &public[public.len() - 65..];
+    let public = element(0x81, &[&[0], bits].concat());
+    let with_public = sequence(&[&second[version - 2..], &public]);
+    for (plain, expected) in [(plain, "opened"), (second, "opened"), (with_public, "opened")] {
+        let by = Stretching::new().unwrap();
+        let (derived, iv) = (by.derive(&word("right")).unwrap(), [7; BLOCK]);
+        let data = encrypt(Cipher::aes_256_cbc(), derived.bytes(), Some(&iv), &plain).unwrap();
+        let sealed = Sealed { stretching: by, cipher: Cipher::aes_256_cbc(), iv: iv.into(), data };
+        let tried = |password| match open(&sealed, password) {
+            Tried::Opened(opened) if opened.public_eq(&key) => "opened",
+            Tried::Opened(_) => "another",
+            Tried::WrongPassword => "wrong",
+            Tried::Damaged => "damaged",
+        };
+        assert_eq!((tried("right"), tried("wrong")), (expected, "wrong"));
+    }
+}
+
 #[test]
 fn iterations_are_bounded_unread() {
     for (count, fine) in [
