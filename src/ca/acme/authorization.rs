@@ -157,6 +157,15 @@ impl Authorization {
         }
     }
 
+    /// Whether this process has published its answer.
+    pub fn is_public(&self, ca: &AcmeCa) -> bool {
+        self.answer.as_ref().is_some_and(|a| lock(&ca.published).contains_key(&a.token))
+    }
+
+    pub fn is_told(&self) -> bool {
+        self.answer.as_ref().is_some_and(|a| a.told)
+    }
+
     /// Tells the CA that the answer is there, if that is due. Whether that was done now.
     pub fn tell(&mut self, ca: &AcmeCa) -> Result<bool, IssueError> {
         const WHAT: &str = "challenge";

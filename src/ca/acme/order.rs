@@ -21,6 +21,7 @@ use crate::clock::Time;
 use crate::http::Response;
 use crate::names;
 use crate::report::printable;
+use crate::settings::Challenge;
 
 /// What is remembered between two steps. Written to disk by the caller.
 #[derive(Serialize, Deserialize)]
@@ -236,13 +237,26 @@ fn prove(
     let mut wish = None;
     let mut still = Vec::new();
     // All answers are out before the CA hears of the first: validations run side by side.
+    let by_hook = ca.settings.challenge == Challenge::Dns01;
+    let mut hook_ran = false;
     for authorization in undecided.iter_mut() {
+        let was_public = authorization.is_public(ca);
+        if hook_ran || (by_hook && was_public && !authorization.is_told()) {
+            still.push(true);
+            continue;
+        }
         let (standing, retry_after) = authorization.look(ca, order)?;
         wish = wish.max(retry_after);
         still.push(standing == Standing::Pending);
+        hook_ran = by_hook && !was_public && authorization.is_public(ca);
     }
     let mut still = still.into_iter();
     undecided.retain(|_| still.next().unwrap_or(true));
+    if hook_ran {
+        // It may have taken its time: what it did is saved before the next one runs, so that its
+        // record is taken back whatever comes, and others get at the entry's lock.
+        return Ok(Some(Duration::ZERO));
+    }
     let now = ca.client.clock.now();
     if let Some(settled) = undecided.iter().filter_map(|a| a.settled_at(ca)).max() {
         if now < settled {

@@ -168,13 +168,11 @@ fn a_name_and_its_wildcard_are_proven_side_by_side() {
         look(path, object)
     };
     let tell = |chall: &str| post(chall, 200, json!({})).carries(json!({}));
-    let exchanges = [
-        by_dns("/authz/1", "first", "/chall/1", false),
-        by_dns("/authz/2", "second", "/chall/2", true),
-        tell("/chall/1"),
-        tell("/chall/2"),
-    ];
-    bench.step(&ca, &mut order, exchanges).unwrap();
+    let first = by_dns("/authz/1", "first", "/chall/1", false);
+    assert_eq!(bench.step(&ca, &mut order, [first]).unwrap(), wait(0));
+    let second = by_dns("/authz/2", "second", "/chall/2", true);
+    assert_eq!(bench.step(&ca, &mut order, [second]).unwrap(), wait(0));
+    bench.step(&ca, &mut order, [tell("/chall/1"), tell("/chall/2")]).unwrap();
     let published = bench.log().iter().filter(|l| *l == "publish a.example by DNS").count();
     assert_eq!(published, 2);
     // Another order is wanted: a process that has published nothing takes both back.
@@ -302,8 +300,9 @@ fn another_challenge_after_a_reload() {
     let by_dns = AcmeSettings { challenge: Challenge::Dns01, ..settings() };
     let ca = bench.ca_at(by_dns, now());
     let tell = post("/chall/0", 200, json!({})).carries(json!({}));
-    let requests = [directory(json!({})), nonce(), pending(), tell];
-    assert_eq!(bench.step(&ca, &mut order, requests).unwrap(), wait(250));
+    let requests = [directory(json!({})), nonce(), pending()];
+    assert_eq!(bench.step(&ca, &mut order, requests).unwrap(), wait(0));
+    assert_eq!(bench.step(&ca, &mut order, [tell]).unwrap(), wait(250));
     let log = bench.log();
     assert_eq!(
         log[2..],
@@ -355,4 +354,35 @@ fn a_ca_that_is_still_trying_is_left_alone() {
         let trying = look("/authz/1", authz("a.example", "pending", trying.clone()));
         bench.step(&ca, &mut order, [trying]).unwrap();
     }
+}
+
+/// A hook may take half a minute for each name.
+#[test]
+fn each_hook_is_a_step_of_its_own() {
+    let bench = Bench::with_account();
+    let by_dns =
+        AcmeSettings { challenge: Challenge::Dns01, hook: Some("/hook".into()), ..settings() };
+    let (ca, mut order) = (bench.ca_at(by_dns, now()), order());
+    order.names.push("b.example".into());
+    let mut object = order_object("pending");
+    object["authorizations"] = json!([url("/authz/1"), url("/authz/2")]);
+    let new = post("/new-order", 201, object).header("location", &url("/order/1"));
+    bench.step(&ca, &mut order, [directory(json!({})), nonce(), new]).unwrap();
+    let asked = |n: u8, name: &str| {
+        let challenge = json!({"type": "dns-01", "url": url(&format!("/chall/{n}")),
+            "status": "pending", "token": format!("{TOKEN}{n}")});
+        let path: &'static str = if n == 1 { "/authz/1" } else { "/authz/2" };
+        let mut object = authz(name, "pending", json!({}));
+        object["challenges"] = json!([challenge]);
+        look(path, object)
+    };
+    assert_eq!(bench.step(&ca, &mut order, [asked(1, "a.example")]).unwrap(), wait(0));
+    let saved = order.state.to_string();
+    assert!(saved.contains(&format!("{TOKEN}1")), "{saved}");
+    assert_eq!(bench.step(&ca, &mut order, [asked(2, "b.example")]).unwrap(), wait(0));
+    let tell = |path| post(path, 200, json!({})).carries(json!({}));
+    assert_eq!(
+        bench.step(&ca, &mut order, [tell("/chall/1"), tell("/chall/2")]).unwrap(),
+        wait(250)
+    );
 }
