@@ -17,14 +17,15 @@ mod problem;
 mod registration;
 mod renewal;
 mod rollover;
+mod stored;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use account::{Account, Accounts};
-pub use account::{AccountStore, Change, StoredAccount};
 use authorization::Published;
 pub use dns_01::DnsHook;
+pub use stored::{AccountStore, Change, StoredAccount};
 
 use client::{Client, Failure, JSON, JSON_LIMIT, Post};
 use jws::Signed;

@@ -232,7 +232,14 @@ struct Store(Keystore);
 
 impl AccountStore for Store {
     fn load(&self, ca: &str) -> Result<Option<StoredAccount>, IssueError> {
-        self.0.account(ca).map_err(storage)?.map(|bytes| parse(&bytes)).transpose()
+        match self.0.account(ca) {
+            Ok(bytes) => Ok(bytes.map(|bytes| StoredAccount::read(bytes.bytes()))),
+            // Not what only another password can open.
+            Err(error @ KeystoreError::Damaged { .. }) => {
+                Ok(Some(StoredAccount::damaged(error.to_string())))
+            }
+            Err(error) => Err(storage(error)),
+        }
     }
 
     fn with_lock(&self, ca: &str, change: &mut Change<'_>) -> Result<(), IssueError> {
@@ -241,11 +248,6 @@ impl AccountStore for Store {
         let json = serde_json::to_vec(&changed).map_err(|e| IssueError::Storage(e.to_string()))?;
         self.0.store_account(&lock, &Secret::new(json)).map_err(storage)
     }
-}
-
-fn parse(bytes: &Secret) -> Result<StoredAccount, IssueError> {
-    serde_json::from_slice(bytes.bytes())
-        .map_err(|e| IssueError::Storage(format!("account.json is damaged: {e}")))
 }
 
 fn storage(error: KeystoreError) -> IssueError {
@@ -267,6 +269,7 @@ mod tests {
     use crate::fixture::ocsp::{Reply, Single};
     use crate::fixture::{Identity, NOW, Spec, root};
     use crate::http::{HttpError, Request, Response};
+    use crate::settings::Passwords;
 
     /// Answers always the same; remembers what was asked.
     struct Deaf(Vec<u8>, Mutex<Vec<Vec<u8>>>);
@@ -332,5 +335,57 @@ mod tests {
         assert_eq!(Trust::of(&wrong).err().unwrap(), "it is not the key of the certificate");
         wrong = EvidenceSettings { ocsp_certificate: Some(b"x".to_vec()), ..Default::default() };
         assert!(Trust::of(&wrong).is_err());
+    }
+
+    #[test]
+    fn an_account_that_is_damaged_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        let plain = Store(Keystore::open(&path).unwrap());
+        let account = path.join("accounts/corp/account.json");
+        let pem =
+            |mark: &str| format!("-----BEGIN {mark}-----\\nMAAwAA==\\n-----END {mark}-----\\n");
+        let keyed = |mark| format!(r#"{{"url":"https://ca.example/1","key":"{}"}}"#, pem(mark));
+        for (json, damage) in [
+            ("{}".into(), None),
+            ("{\"url\":".into(), Some("account.json is damaged at line 1, column 7")),
+            ("\u{0}".into(), Some("account.json is damaged at line 1, column 1")),
+            (keyed("PRIVATE KEY"), Some("is damaged: ")),
+            (keyed("ODD"), Some("account.json is damaged: its key can't be read")),
+            (" ".repeat(1 << 20), Some("is damaged: larger than ")),
+        ] {
+            plain.with_lock("corp", &mut |_| Ok(Some(StoredAccount::default()))).unwrap();
+            std::fs::write(&account, &json).unwrap();
+            let found = plain.load("corp").unwrap().unwrap().damage;
+            let as_expected = match damage {
+                Some(damage) => found.as_ref().is_some_and(|f| f.contains(damage)),
+                None => found.is_none(),
+            };
+            assert!(as_expected, "{json:.80}: {found:?}");
+            // And there is a way out.
+            let good =
+                StoredAccount { url: Some("https://ca.example/2".into()), ..Default::default() };
+            plain.with_lock("corp", &mut |_| Ok(Some(good.clone()))).unwrap();
+            assert_eq!(plain.load("corp").unwrap(), Some(good));
+        }
+    }
+
+    /// What another password opens is not lost.
+    #[test]
+    fn an_account_under_another_password_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = |words: &[&str]| {
+            let words = words.iter().map(|word| Secret::new((*word).into())).collect();
+            Store(Keystore::open(dir.path()).unwrap().with_passwords(Passwords::new(words)))
+        };
+        let key = crate::ca::csr::new_key(crate::settings::KeyType::Ecdsa256).unwrap();
+        let key = Secret::new(key.private_key_to_pem_pkcs8().unwrap());
+        let account = StoredAccount { key: Some(key), ..StoredAccount::default() };
+        store(&["right"]).with_lock("corp", &mut |_| Ok(Some(account.clone()))).unwrap();
+        for (words, is_open) in [(&["right"][..], true), (&["wrong"], false), (&[], false)] {
+            let found = store(words).load("corp");
+            assert_eq!(found.as_ref().is_ok_and(|f| f.as_ref() == Some(&account)), is_open);
+            assert_eq!(found.is_err(), !is_open, "{words:?}");
+        }
     }
 }

@@ -3,57 +3,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use serde::{Deserialize, Serialize};
-
 use super::client::{Client, lock};
 use super::jws::AccountKey;
 use super::registration::{find, may_register, register, update_contact};
 use super::rollover::{Taken, take_over};
+use super::stored::{AccountStore, StoredAccount};
 use crate::ca::IssueError;
 use crate::settings::{AcmeSettings, Secret};
-
-/// Keeps `accounts/CA/account.json`.
-pub trait AccountStore: Send + Sync {
-    /// What is stored now. Takes no lock.
-    fn load(&self, ca: &str) -> Result<Option<StoredAccount>, IssueError>;
-
-    /// Under `accounts/CA/lock`: reads what is stored, gives it to `change`, and stores what that
-    /// returns before the lock is free again. None, or an error of `change`, stores nothing.
-    /// `change` may send requests.
-    fn with_lock(&self, ca: &str, change: &mut Change<'_>) -> Result<(), IssueError>;
-}
-
-/// The new content of the file, made from the old one.
-pub type Change<'a> =
-    dyn FnMut(Option<StoredAccount>) -> Result<Option<StoredAccount>, IssueError> + 'a;
-
-/// `account.json`. A key that we make is stored before the CA hears of it: an account is never lost
-/// to a crash, because asking again with the same key finds it. A key from the configuration is
-/// stored with the account that it got, since it takes the old key to roll an account over to the
-/// next one.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct StoredAccount {
-    /// The CA's directory, where `url` was given.
-    #[serde(default)]
-    pub directory: String,
-    /// The account; None: not made yet.
-    #[serde(default)]
-    pub url: Option<String>,
-    /// Of the key that `url` belongs to.
-    #[serde(default)]
-    pub thumbprint: String,
-    /// PEM (PKCS#8): the account's key, or the one that is to become it.
-    #[serde(default, with = "pem")]
-    pub key: Option<Secret>,
-    /// Thumbprints of keys that this account had before, the last one at the end. It is never
-    /// rolled back to them: a worker or host that still has the old configuration would undo what
-    /// the others do.
-    #[serde(default)]
-    pub retired: Vec<String>,
-    /// What the CA was told last; None: not known.
-    #[serde(default)]
-    pub contact: Option<Vec<String>>,
-}
 
 /// An account that is ready for use.
 #[derive(Clone, Debug)]
@@ -85,6 +41,9 @@ impl Accounts {
         }
         let own_key = own_key(settings)?;
         let stored = self.store.load(&settings.ca)?.unwrap_or_default();
+        if let Some(cause) = &stored.damage {
+            self.remark(format!("{cause}: the account is made or looked for anew"));
+        }
         let (account, stored) = match usable(&stored, settings, own_key.as_ref())? {
             Some(account) => (account, stored),
             None => {
@@ -357,23 +316,4 @@ fn with_key(stored: Option<StoredAccount>) -> Result<Option<StoredAccount>, Issu
     let key = AccountKey::generate().map_err(failed)?;
     let key = key.to_pem().map_err(|e| failed(e.to_string()))?;
     Ok(Some(StoredAccount { key: Some(key), ..stored }))
-}
-
-mod pem {
-    use serde::{Deserialize, Deserializer, Serializer, ser::Error};
-
-    use crate::settings::Secret;
-
-    pub fn serialize<S: Serializer>(key: &Option<Secret>, s: S) -> Result<S::Ok, S::Error> {
-        match key {
-            Some(key) => {
-                s.serialize_str(std::str::from_utf8(key.bytes()).map_err(S::Error::custom)?)
-            }
-            None => s.serialize_none(),
-        }
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Secret>, D::Error> {
-        Ok(Option::<String>::deserialize(d)?.map(|pem| Secret::new(pem.into_bytes())))
-    }
 }

@@ -174,3 +174,26 @@ fn unauthorized_is_about_the_account_or_the_order() {
         assert_eq!(configuration, expected.starts_with("account"));
     }
 }
+
+#[test]
+fn a_damaged_account_makes_way_for_a_new_one() {
+    let lost = || StoredAccount::damaged("account.json is damaged at line 1, column 1".into());
+    let keyless = |bench: &Bench| StoredAccount { key: None, ..bench.stored() };
+    let keyless = |bench: &Bench| StoredAccount { damage: lost().damage, ..keyless(bench) };
+    type Damage<'a> = &'a dyn Fn(&Bench) -> StoredAccount;
+    let table: [Damage; 2] = [&|_| lost(), &keyless];
+    for damage in table {
+        let bench = Bench::with_account();
+        let damaged = damage(&bench);
+        *bench.stored.lock().unwrap() = Some(damaged);
+        let made = post("/new-acct", 201, json!({"status": "valid"}));
+        let made = made.header("location", &url("/acct/2"));
+        let (ca, mut order) = (bench.ca(), order());
+        bench.step(&ca, &mut order, [directory(json!({})), nonce(), made, new_order()]).unwrap();
+        assert_eq!(bench.stored().url, Some(url("/acct/2")));
+        assert_eq!(bench.stored().damage, None);
+        let remark = "account.json is damaged at line 1, column 1: the account is made or looked \
+                      for anew";
+        assert_eq!(ca.accounts.take_remarks(), [remark]);
+    }
+}
