@@ -37,7 +37,7 @@ mod sharing;
 mod testing;
 mod version;
 
-pub use account::AccountLock;
+pub use account::{AccountLock, in_json};
 pub use changes::{Change, Cursor};
 pub use crl::{CrlFile, CrlLock, CrlMeta, Spool, StoredCrl};
 pub use error::KeystoreError;

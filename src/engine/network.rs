@@ -21,7 +21,7 @@ use crate::evidence::crl::{self, Crls};
 use crate::evidence::ocsp::{self, RequestSigner};
 use crate::http::network::NetworkHttp;
 use crate::http::{Http, haste};
-use crate::keystore::{Keystore, KeystoreError};
+use crate::keystore::{Keystore, KeystoreError, in_json};
 use crate::program::{Programs, Supervised};
 use crate::report::Event;
 use crate::settings::{CaSettings, EvidenceSettings, Nonce, Protocol, Secret, Signer, WaySettings};
@@ -245,8 +245,8 @@ impl AccountStore for Store {
     fn with_lock(&self, ca: &str, change: &mut Change<'_>) -> Result<(), IssueError> {
         let lock = self.0.lock_account(ca, haste::limited(LOCK_PATIENCE)).map_err(storage)?;
         let Some(changed) = change(self.load(ca)?)? else { return Ok(()) };
-        let json = serde_json::to_vec(&changed).map_err(|e| IssueError::Storage(e.to_string()))?;
-        self.0.store_account(&lock, &Secret::new(json)).map_err(storage)
+        let json = in_json(&changed).map_err(|e| IssueError::Storage(e.to_string()))?;
+        self.0.store_account(&lock, &json).map_err(storage)
     }
 }
 

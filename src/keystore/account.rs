@@ -1,10 +1,12 @@
 //! Accounts at CAs. What is in an account is the CA's own business; here it is bytes with a key in
 //! them.
 
+use std::io::Write;
 use std::time::Duration;
 
+use serde::Serialize;
 use serde_json::Value;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::disk::Dir;
 use super::lock::{Held, insist};
@@ -90,8 +92,35 @@ fn with_keys<E>(
         text.zeroize();
         text.push_str(&String::from_utf8_lossy(key.bytes())); // PEM
     }
-    let changed = serde_json::to_vec(&json.0).map(Secret::new);
-    Ok(changed.unwrap_or_else(|_| account.clone())) // strings and numbers can't fail
+    Ok(in_json(&json.0).unwrap_or_else(|_| account.clone())) // strings and numbers can't fail
+}
+
+/// An account as JSON, with no copy of its key left behind in memory.
+pub fn in_json(account: &impl Serialize) -> Result<Secret, serde_json::Error> {
+    Ok(Secret::new(std::mem::take(&mut *measured(account)?)))
+}
+
+/// A buffer that grows would leave what it had before, so its size is found first.
+fn measured(account: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, serde_json::Error> {
+    let mut size = Size(0);
+    serde_json::to_writer(&mut size, account)?;
+    let mut json = Zeroizing::new(Vec::with_capacity(size.0));
+    serde_json::to_writer(&mut *json, account)?;
+    Ok(json)
+}
+
+/// Of what is written to it.
+struct Size(usize);
+
+impl Write for Size {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// As in "BEGIN PRIVATE KEY" and "BEGIN ENCRYPTED PRIVATE KEY".
@@ -174,6 +203,17 @@ mod tests {
         let held = plain.lock_account("corp", Duration::ZERO).unwrap();
         assert_eq!(with(&["four", "three"]).rekey_account("corp").unwrap(), None);
         drop(held);
+    }
+
+    #[test]
+    fn json_is_written_in_one_piece() {
+        for size in [0, 1, 100, LIMIT] {
+            let account = serde_json::json!({ "key": "\n".repeat(size), "n": [1.5, null] });
+            let json = measured(&account).unwrap();
+            assert_eq!(*json, serde_json::to_vec(&account).unwrap());
+            assert_eq!(json.capacity(), json.len());
+            assert_eq!(in_json(&account).unwrap().bytes(), &**json);
+        }
     }
 
     #[test]
