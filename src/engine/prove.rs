@@ -116,7 +116,7 @@ impl ReplaceJob {
         };
         if let Some(revoked) = known.evidence.iter().find(|e| e.is_revoked()) {
             let cause = is_revoked(&subject, revoked);
-            return self.reject(desk, attempt, cause);
+            return self.reject_revoked(desk, attempt, cause, !subject.is_ca);
         }
         if settings.check == Check::Off || known.is_proven(now, settings.check_interval, None) {
             proof.go_on();
@@ -225,7 +225,7 @@ impl ReplaceJob {
                     // The next chain of this CA will have it, too.
                     desk.save_evidence(&mut desk.entry(self.entry), evidence, None);
                 }
-                return self.reject(desk, attempt, cause);
+                return self.reject_revoked(desk, attempt, cause, inquiry.is_leaf);
             }
             Ok(_) => NoAnswer {
                 cause: format!("\"{}\" does not know it", inquiry.url),
@@ -235,6 +235,20 @@ impl ReplaceJob {
         };
         proof.failure = Some(worst(proof.failure.take(), failure));
         self.other_source(desk, attempt, proof, until)
+    }
+
+    /// Below another intermediate the same leaf may be good.
+    fn reject_revoked(
+        &mut self,
+        desk: &Desk,
+        attempt: Box<Attempt>,
+        cause: String,
+        is_leaf: bool,
+    ) -> Next {
+        match is_leaf {
+            true => self.reject(desk, attempt, cause),
+            false => self.reject_chain(desk, attempt, cause),
+        }
     }
 
     /// The source gave no proof: the other one, or all again after a while.

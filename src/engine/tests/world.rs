@@ -105,7 +105,11 @@ impl World {
         let spec = Spec { serial: 0xca, extensions: &extensions, ..Spec::ca("one") };
         World::with(|w| {
             let keystore = w.keystore();
-            let ca = FakeCa::of("one", root.issue(spec), keystore, Arc::clone(&w.clock));
+            let identity = root.issue(spec);
+            let other = Spec { serial: 0xcb, extensions: &extensions, ..Spec::ca("one") };
+            let other = root.certify(&other, &identity.key).to_pem().unwrap();
+            let ca = FakeCa::of("one", identity, keystore, Arc::clone(&w.clock));
+            *ca.above.lock().unwrap() = other;
             w.cas[0] = ca;
             w.responder = Arc::new(FakeResponder::new(Arc::clone(&w.clock), &w.cas));
             w.ca_settings[0].issuer_certificate = Some(root.pem());

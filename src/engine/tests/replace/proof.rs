@@ -44,6 +44,7 @@ fn a_revoked_replacement_makes_way_for_the_next_ca() {
 #[test]
 fn another_chain_of_the_same_certificate_is_served() {
     let (world, _) = revoked();
+    *world.cas[0].above.lock().unwrap() = crate::fixture::root("one").pem();
     world.cas[0].script(vec![Do::IssueTwoChains]);
     let mut worker = world.worker();
     worker.demand();
@@ -54,6 +55,23 @@ fn another_chain_of_the_same_certificate_is_served() {
     assert_eq!((world.cas[0].orders(), told.count(Count::IssueError)), (1, 0));
     let remark = "\"one\": the preferred chain can't be used, the first is: ";
     assert!(told.lines().iter().any(|line| line.starts_with(remark)), "{:?}", told.lines());
+}
+
+#[test]
+fn another_chain_is_served_where_the_intermediate_of_the_first_is_revoked() {
+    let world = World::with_intermediate(Some("http://root-ocsp/"), None);
+    let old = world.store(0x11);
+    world.responder.say(&old, &[Say::Revoked(Reason::KeyCompromise)]);
+    world.responder.say(&hex(0xcb), &[Say::Revoked(Reason::CaCompromise)]);
+    world.cas[0].script(vec![Do::IssueTwoChains]);
+    let mut worker = world.worker();
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    assert!(world.responder.queries().contains(&hex(0xcb)));
+    assert_eq!(world.stored(), Some(world.cas[0].serial(1)));
+    let told = worker.told();
+    assert_eq!(worker.decide(Some(told.finished[0])), Decision::Serve);
+    assert_eq!((world.cas[0].orders(), told.count(Count::IssueError)), (1, 0));
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub enum Do {
     IssueFor(i64, i64),
     /// The same, from now.
     IssueFrom(i64, i64),
-    /// Issues with a chain that does not fit, and has one that does.
+    /// Issues with the chain by [`FakeCa::above`], and has the usual one.
     IssueTwoChains,
     /// Issues for other names.
     IssueWrong,
@@ -50,6 +50,8 @@ pub struct FakeCa {
     pub reasons: Mutex<Vec<String>>,
     /// How long a request of each step might have taken.
     pub limits: Mutex<Vec<Duration>>,
+    /// PEM of what stands above the leaf in a chain that may be of no use.
+    pub above: Mutex<Vec<u8>>,
     /// What it issues has the TLS feature.
     pub must_staple: AtomicBool,
     /// What it says about renewal; None: it offers nothing of that.
@@ -78,6 +80,7 @@ impl FakeCa {
             keystore: Mutex::new(keystore),
             clock,
             script: Mutex::default(),
+            above: Mutex::default(),
             orders: AtomicUsize::new(0),
             issued: AtomicUsize::new(0),
             abandoned: AtomicUsize::new(0),
@@ -191,7 +194,7 @@ impl Ca for FakeCa {
             Some(Do::IssueTwoChains) => {
                 let good = self.issue(&request, &names, life);
                 let leaf = X509::from_pem(&good).unwrap().to_pem().unwrap();
-                let chain = [leaf, fixture::root(&self.name).pem()].concat();
+                let chain = [leaf, self.above.lock().unwrap().clone()].concat();
                 let fallback = Some(good);
                 Progress::Issued(Issued { fallback, ..Issued::from(chain) })
             }
