@@ -19,8 +19,12 @@ struct Scene {
 }
 
 impl Scene {
-    fn start(token: &str, lines: &str) -> Scene {
-        let bao = OpenBao::start();
+    fn start(token: &str) -> Scene {
+        Scene::of(OpenBao::start(), token, "", "")
+    }
+
+    /// With further lines of the CA's block and of `http`.
+    fn of(bao: OpenBao, token: &str, lines: &str, http: &str) -> Scene {
         let config = Config::new();
         let (tls, status) = (Port::reserve(), Port::reserve());
         let file = config.dir().join("token");
@@ -32,6 +36,7 @@ impl Scene {
                  protocol vault; url {}; role server; token_file token; {lines}
              }}
              ssl_cert_autofetch bao;
+             {http}
              server {{ listen {} ssl; server_name a.test b.test; return 200; }}
              server {{ listen {}; {LOCATIONS} }}",
             config.keystore().display(),
@@ -52,7 +57,7 @@ impl Scene {
 #[test]
 #[ignore = "needs nginx, the module and OpenBao: scripts/test.sh"]
 fn a_revoked_certificate_is_replaced_in_the_handshake() {
-    let scene = Scene::start(OpenBao::TOKEN, "");
+    let scene = Scene::start(OpenBao::TOKEN);
     let old = scene.monitor.wait_valid("a.test");
     let served = scene.client("b.test").connect().expect("handshake");
     assert_eq!((&served.serial, served.chain.len()), (&old, 2));
@@ -65,10 +70,46 @@ fn a_revoked_certificate_is_replaced_in_the_handshake() {
     assert!(!scene.nginx.error_log().contains(OpenBao::TOKEN));
 }
 
+/// `sign-verbatim`, which leaves out what it is not told.
+#[test]
+#[ignore = "needs nginx, the module and OpenBao: scripts/test.sh"]
+fn must_staple_is_granted_for_a_server() {
+    let must = "ssl_cert_autofetch_must_staple on;";
+    let scene = Scene::of(OpenBao::start(), OpenBao::TOKEN, "", must);
+    let serial = scene.monitor.wait_valid("a.test");
+    let served = scene.client("a.test").connect().expect("handshake");
+    assert_eq!(served.serial, serial);
+    let text = served.chain[0].to_text().expect("text");
+    let text = String::from_utf8_lossy(&text);
+    let value = |name: &str| {
+        let line = text.lines().skip_while(|line| !line.contains(name)).nth(1);
+        line.unwrap_or_else(|| panic!("{name}: {text}")).trim().to_owned()
+    };
+    assert_eq!(value("X509v3 Extended Key Usage"), "TLS Web Server Authentication");
+    assert!(value("X509v3 Key Usage").contains("Digital Signature"), "{text}");
+    assert_eq!(value("TLS Feature"), "status_request");
+    assert!(scene.nginx.log_lines("must_staple").is_empty());
+}
+
+#[test]
+#[ignore = "needs nginx, the module and OpenBao: scripts/test.sh"]
+fn a_namespace_is_the_servers_own() {
+    let bao = OpenBao::start_in("team/");
+    let scene = Scene::of(bao, OpenBao::TOKEN, "namespace team;", "");
+    let old = scene.monitor.wait_valid("a.test");
+    scene.bao.revoke_serial(&old);
+    let served = scene.client("a.test").connect().expect("handshake");
+    assert_ne!(served.serial, old);
+
+    let scene = Scene::of(OpenBao::start_in("team/"), OpenBao::TOKEN, "", "");
+    let line = scene.nginx.wait_log("ISSUE failed: \"bao\": sign: HTTP status 404", WITHIN);
+    assert!(line.contains("see \"url\""), "{line}");
+}
+
 #[test]
 #[ignore = "needs nginx, the module and OpenBao: scripts/test.sh"]
 fn a_bad_token_is_told_and_a_good_one_taken_up() {
-    let scene = Scene::start("s.wrong", "");
+    let scene = Scene::start("s.wrong");
     let line = scene.nginx.wait_log("ISSUE failed: \"bao\": sign: HTTP status 403", WITHIN);
     assert!(line.contains("see \"token_file\""), "{line}");
     assert!(!scene.nginx.error_log().contains("s.wrong"));
@@ -79,8 +120,8 @@ fn a_bad_token_is_told_and_a_good_one_taken_up() {
 
 #[test]
 #[ignore = "needs nginx, the module and OpenBao: scripts/test.sh"]
-fn a_sealed_server_is_asked_later() {
-    let scene = Scene::start(OpenBao::TOKEN, "");
+fn a_sealed_server_is_asked_until_it_is_unsealed() {
+    let scene = Scene::start(OpenBao::TOKEN);
     let old = scene.monitor.wait_valid("a.test");
     scene.bao.seal();
     // Nobody can say anything about it, and nobody can issue: soft serves what it has.
@@ -88,4 +129,9 @@ fn a_sealed_server_is_asked_later() {
     fs::remove_dir_all(scene.nginx.keystore().join("certs/a.test")).expect("remove");
     scene.nginx.reload();
     scene.nginx.wait_log("ISSUE failed: \"bao\": sign: HTTP status 503", WITHIN);
+    // Nobody reloads.
+    scene.bao.unseal();
+    let new = scene.monitor.wait_valid("a.test");
+    assert_ne!(new, old);
+    assert_eq!(scene.client("a.test").connect().expect("handshake").serial, new);
 }

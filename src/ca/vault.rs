@@ -34,13 +34,6 @@ impl VaultCa {
         VaultCa { settings, host, http, clock }
     }
 
-    /// `sign` drops the TLS feature of a request, which `sign-verbatim` keeps.
-    fn url(&self, order: &Order) -> String {
-        let base = self.settings.url.trim_end_matches('/');
-        let verb = if csr::wants_staple(&order.csr) { "sign-verbatim" } else { "sign" };
-        format!("{base}/{verb}/{}", self.settings.role)
-    }
-
     fn request(&self, order: &Order) -> Result<Request, IssueError> {
         let token = read_token(&self.settings.token_file)?;
         let token = std::str::from_utf8(token.bytes()).unwrap_or_default().to_owned();
@@ -59,7 +52,7 @@ impl VaultCa {
             order.names.iter().map(String::as_str).partition(|name| names::ip(name).is_some());
         // One is required, and the server makes a dNSName of it, also of an address.
         let common_name = csr::common_name(&order.names);
-        let body = json!({
+        let mut body = json!({
             "csr": csr,
             "common_name": common_name.or(order.names.first().map(String::as_str)),
             "exclude_cn_from_sans": common_name.is_none(),
@@ -67,9 +60,20 @@ impl VaultCa {
             "ip_sans": addresses.join(","),
             "format": "pem",
         });
+        // `sign` drops the TLS feature of a request. `sign-verbatim` keeps it, and instead of what
+        // the role says about usage it takes this.
+        let verb = match csr::wants_staple(&order.csr) {
+            true => {
+                body["key_usage"] = json!(["DigitalSignature", "KeyEncipherment", "KeyAgreement"]);
+                body["ext_key_usage"] = json!(["ServerAuth"]);
+                "sign-verbatim"
+            }
+            false => "sign",
+        };
+        let base = self.settings.url.trim_end_matches('/');
         Ok(Request {
             method: Method::Post,
-            url: self.url(order),
+            url: format!("{base}/{verb}/{}", self.settings.role),
             headers,
             body: body.to_string().into_bytes(),
             redirects: 0,

@@ -24,6 +24,8 @@ pub struct OpenBao {
     http: Http,
     root_pem: Vec<u8>,
     issuer: Identity,
+    /// With a slash behind it; empty: the root.
+    namespace: &'static str,
 }
 
 impl OpenBao {
@@ -33,6 +35,11 @@ impl OpenBao {
     /// Its certificates name its own responder and its own CRL; the CRL is rebuilt at each
     /// revocation.
     pub fn start() -> OpenBao {
+        OpenBao::start_in("")
+    }
+
+    /// The same with the mounts in this namespace, such as `team/`.
+    pub fn start_in(namespace: &'static str) -> OpenBao {
         let dir = tempfile::Builder::new().prefix("lab-openbao").tempdir().expect("directory");
         let port = Port::reserve();
         let config = dir.path().join("bao.hcl");
@@ -46,7 +53,7 @@ impl OpenBao {
         let process = Process::start(command, &dir.path().join("bao.log"));
         let http = Http::plain();
         let (root_pem, issuer) = (Vec::new(), Identity::root("replaced by set_up()"));
-        let mut bao = OpenBao { process, _dir: dir, port, http, root_pem, issuer };
+        let mut bao = OpenBao { process, _dir: dir, port, http, root_pem, issuer, namespace };
         bao.wait_ready();
         bao.set_up();
         bao
@@ -97,7 +104,17 @@ impl OpenBao {
 
     /// From now on it signs nothing and answers nothing but errors.
     pub fn seal(&self) {
-        self.write("sys/seal", json!({}));
+        self.post(&self.root_url("sys/seal"), json!({}));
+    }
+
+    /// After [`OpenBao::seal`], with the key that it told at its start.
+    pub fn unseal(&self) {
+        let log = self.process.log();
+        let key = log.lines().find_map(|line| line.strip_prefix("Unseal Key: "));
+        let key = json!({"key": key.expect("the key in its log").trim()});
+        let answer = self.http.post_json(&self.root_url("sys/unseal"), HEADER, &key);
+        let answer = answer.expect("OpenBao");
+        assert_eq!(answer.json()["sealed"], false, "{}", answer.text());
     }
 
     /// The responder that certificates name which are issued from now on.
@@ -134,9 +151,9 @@ impl OpenBao {
         (text(&made["id"]), text(&made["key"]))
     }
 
-    /// Where the module issues.
+    /// Where the module issues; the namespace is not in it.
     pub fn mount(&self) -> String {
-        self.url("int")
+        self.root_url("int")
     }
 
     pub fn ocsp_url(&self) -> String {
@@ -151,6 +168,10 @@ impl OpenBao {
     }
 
     fn set_up(&mut self) {
+        if !self.namespace.is_empty() {
+            let name = self.namespace.trim_end_matches('/');
+            self.post(&self.root_url(&format!("sys/namespaces/{name}")), json!({}));
+        }
         for mount in ["root", "int"] {
             let settings = json!({"type": "pki", "config": {"max_lease_ttl": "87600h"}});
             self.write(&format!("sys/mounts/{mount}"), settings);
@@ -184,17 +205,25 @@ impl OpenBao {
 
     /// The data of the answer.
     fn write(&self, path: &str, body: Value) -> Value {
-        let answer = self.http.post_json(&self.url(path), HEADER, &body).expect("OpenBao");
-        assert!(matches!(answer.status, 200 | 204), "{path}: {}", answer.text());
+        self.post(&self.url(path), body)
+    }
+
+    fn post(&self, url: &str, body: Value) -> Value {
+        let answer = self.http.post_json(url, HEADER, &body).expect("OpenBao");
+        assert!(matches!(answer.status, 200 | 204), "{url}: {}", answer.text());
         answer.json()["data"].clone()
     }
 
     fn url(&self, path: &str) -> String {
+        self.root_url(&format!("{}{path}", self.namespace))
+    }
+
+    fn root_url(&self, path: &str) -> String {
         format!("http://{}/v1/{path}", self.port.addr())
     }
 
     fn wait_ready(&mut self) {
-        let health = self.url("sys/health");
+        let health = self.root_url("sys/health");
         wait_until("OpenBao", Duration::from_secs(30), || {
             if let Some(status) = self.process.exited() {
                 panic!("bao ended, {status}:\n{}", self.process.log());

@@ -84,6 +84,7 @@ fn one_exchange() {
     assert!(body["csr"].as_str().unwrap().starts_with("-----BEGIN CERTIFICATE REQUEST-----"));
     assert_eq!(body["common_name"], "a.example");
     assert_eq!(body["alt_names"], "a.example,b.example");
+    assert_eq!(body["ext_key_usage"], Value::Null, "that is the role's");
     assert_eq!(sent.redirects, 0, "the token is for nobody else");
 }
 
@@ -96,7 +97,11 @@ fn what_a_request_may_want() {
 
     let must_staple = scene(200, certificate());
     must_staple.step(true).unwrap();
-    assert_eq!(must_staple.sent().url, "https://bao.example/v1/pki/sign-verbatim/server");
+    let sent = must_staple.sent();
+    assert_eq!(sent.url, "https://bao.example/v1/pki/sign-verbatim/server");
+    let body: Value = serde_json::from_slice(&sent.body).unwrap();
+    assert_eq!(body["ext_key_usage"], json!(["ServerAuth"]));
+    assert_eq!(body["key_usage"][0], "DigitalSignature");
 
     let no_chain = json!({"data": {"certificate": "LEAF", "issuing_ca": "INT"}});
     let progress = scene(200, no_chain).step(false).unwrap();
