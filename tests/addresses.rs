@@ -65,28 +65,52 @@ fn an_address_of_the_other_family_is_proven_too() {
     }
 }
 
-/// What the server issues is what was asked for, also where addresses have a place of their own.
 #[test]
 #[ignore = "needs nginx, the module and OpenBao: scripts/test.sh"]
-fn a_ca_that_believes_us_issues_for_every_kind_of_name() {
-    let bao = OpenBao::start();
-    let config = Config::new();
-    let (tls, status) = (Port::reserve(), Port::reserve());
+fn openbao_issues_for_every_kind_of_name() {
+    let (bao, config) = (OpenBao::start(), Config::new());
     let token = config.dir().join("token");
     std::fs::write(&token, OpenBao::TOKEN).expect("token");
+    let ca = format!(
+        "protocol vault; url {}; role server; token_file {};",
+        bao.mount(),
+        token.display()
+    );
+    issues_for_every_kind_of_name(config, &ca, bao.root_pem());
+}
+
+#[test]
+#[ignore = "needs nginx, the module and cfssl: scripts/test.sh"]
+fn cfssl_issues_for_every_kind_of_name() {
+    let cfssl = Cfssl::start();
+    let (server, _responder) = (cfssl.serve(), cfssl.respond());
+    let ca = format!("protocol cfssl; url {};", server.url);
+    issues_for_every_kind_of_name(Config::new(), &ca, &cfssl.root_pem());
+}
+
+/// They are in the CSR that it gets, and the first in its environment.
+#[test]
+#[ignore = "needs nginx, the module and openssl: scripts/test.sh"]
+fn a_program_issues_for_every_kind_of_name() {
+    let (root, ca) = OpensslCa::with_root();
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/nginx-conf/openssl-ca.sh");
+    let ca = format!("protocol command; command {example} {};", ca.arguments());
+    issues_for_every_kind_of_name(Config::new(), &ca, &root.cert_pem());
+}
+
+/// By a CA that believes us; what it issues is what was asked for, also where addresses have a place
+/// of their own.
+fn issues_for_every_kind_of_name(config: Config, ca: &str, root: &[u8]) {
+    let (tls, status) = (Port::reserve(), Port::reserve());
     let server =
         |names: &str| format!("server {{ listen {} ssl; server_name {names}; }}", tls.addr());
     let body = format!(
         "ssl_cert_autofetch_keystore {};
-         ssl_cert_autofetch_ca bao {{
-             protocol vault; url {}; role server; token_file {};
-         }}
-         ssl_cert_autofetch bao;
+         ssl_cert_autofetch_ca corp {{ {ca} }}
+         ssl_cert_autofetch corp;
          {} {}
          server {{ listen {}; {LOCATIONS} }}",
         config.keystore().display(),
-        bao.mount(),
-        token.display(),
         server("192.0.2.1 [2001:db8::1]"),
         server("www.a.test .a.test 192.0.2.2"),
         status.addr(),
@@ -100,7 +124,7 @@ fn a_ca_that_believes_us_issues_for_every_kind_of_name() {
         monitor.wait_valid(entry);
         assert_eq!(names_of(&Stored::of(&nginx.keystore(), entry)), names);
     }
-    let client = |name: &str| Client::new(tls.number()).sni(name).trust(bao.root_pem());
+    let client = |name: &str| Client::new(tls.number()).sni(name).trust(root);
     for name in ["a.test", "www.a.test", "any.a.test"] {
         client(name).connect().expect("handshake");
     }
