@@ -356,7 +356,8 @@ mod tests {
         ] {
             plain.with_lock("corp", &mut |_| Ok(Some(StoredAccount::default()))).unwrap();
             std::fs::write(&account, &json).unwrap();
-            let found = plain.load("corp").unwrap().unwrap().damage;
+            let StoredAccount { key, damage: found, .. } = plain.load("corp").unwrap().unwrap();
+            assert_eq!(key, None, "{json:.80}");
             let as_expected = match damage {
                 Some(damage) => found.as_ref().is_some_and(|f| f.contains(damage)),
                 None => found.is_none(),
