@@ -1,15 +1,16 @@
 //! Every failure of a CA, for every protocol: what is served meanwhile, what the log says, and that
 //! nothing but a working CA is needed to end it: no reload.
 //!
-//! Each row is a CA block of its own, with a [`Front`] before the real CA. Two names use it: one
-//! whose certificate is revoked, and one whose certificate may be served but lacks a name. A new
-//! protocol is one more function that gives a [`Ca`], and one more test.
+//! Each row is a CA block of its own, with a [`Front`] before the real CA, or a program. Two names
+//! use it: one whose certificate is revoked, and one whose certificate may be served but lacks a
+//! name. A new protocol is one more function that gives a [`Ca`], and one more test.
 
 mod lab;
 
 use std::any::Any;
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use serde_json::{Value, json};
 
 /// One way in which a CA fails.
 struct Row {
-    how: Break,
+    how: How,
     lie: Lie,
     /// Of the log line, behind the protocol's own word unless it begins with `*`, which is
     /// anything.
@@ -31,6 +32,13 @@ struct Row {
     next: (u64, u64),
     /// Whether the next attempts end it in the time of a test.
     ends: bool,
+}
+
+#[derive(Debug)]
+enum How {
+    Way(Break),
+    /// Lines of a shell script.
+    Program(&'static str),
 }
 
 /// A protocol, and a real CA that speaks it.
@@ -52,7 +60,7 @@ type Forging = fn(&Request, &Forger) -> Option<Vec<u8>>;
 /// `refused`: of a status.
 fn usual(no_json: [&str; 2], refused: impl Fn(u16) -> String) -> Vec<Row> {
     let row = |how, cause: &str| Row {
-        how,
+        how: How::Way(how),
         lie: Lie::Honest,
         cause: cause.into(),
         next: (8, 12),
@@ -86,12 +94,22 @@ fn usual(no_json: [&str; 2], refused: impl Fn(u16) -> String) -> Vec<Row> {
 /// Those that happen before a request is heard, and so only to the first.
 fn without_connection(rows: Vec<Row>) -> Vec<Row> {
     let early = [Break::Down, Break::Untrusted, Break::WrongName];
-    rows.into_iter().filter(|row| !early.contains(&row.how)).collect()
+    rows.into_iter().filter(|row| !is_one_of(row, &early)).collect()
+}
+
+fn is_one_of(row: &Row, ways: &[Break]) -> bool {
+    matches!(&row.how, How::Way(how) if ways.contains(how))
+}
+
+/// Somebody has to approve. Shorter waits are not told.
+fn pending(how: How) -> Row {
+    let cause = "*the order is still pending".into();
+    Row { how, lie: Lie::Honest, cause, next: (33, 35), ends: true }
 }
 
 fn forged() -> Vec<Row> {
     let row = |lie, cause: &str| Row {
-        how: Break::Forged,
+        how: How::Way(Break::Forged),
         lie,
         cause: cause.into(),
         next: (8, 12),
@@ -130,6 +148,15 @@ fn cfssl_says(status: u16) -> String {
     }
 }
 
+fn est_says(status: u16) -> String {
+    match status {
+        401 => "HTTP status 401, see \"username\" and \"password_file\"".into(),
+        403 => "HTTP status 403, see \"username\", *".into(),
+        404 => "HTTP status 404, see \"url\"".into(),
+        _ => format!("HTTP status {status}"),
+    }
+}
+
 #[test]
 #[ignore = "needs nginx, the module and pebble: scripts/test.sh"]
 fn acme_from_the_first_request_on() {
@@ -147,7 +174,7 @@ fn acme_at_the_certificate() {
     // With all rows Pebble is the slowest part.
     let some = [Break::Status(403), Break::Status(503), Break::Page, Break::Cut, Break::Close];
     let mut rows = usual(["*", "*"], acme_says);
-    rows.retain(|row| some.contains(&row.how));
+    rows.retain(|row| is_one_of(row, &some));
     run("certificate: ", "/certZ/", acme(), rows);
 }
 
@@ -173,6 +200,76 @@ fn cfssl_at_its_issuer() {
     let rows = usual([NOT_CFSSL, NOT_CFSSL], cfssl_says);
     run("info: ", "/info", cfssl(), without_connection(rows));
 }
+
+#[test]
+#[ignore = "needs nginx and the module: scripts/test.sh"]
+fn est_from_the_first_request_on() {
+    run("cacerts: ", "", est(), usual([NOT_EST, NOT_EST], est_says));
+}
+
+#[test]
+#[ignore = "needs nginx and the module: scripts/test.sh"]
+fn est_at_the_enrolment() {
+    let mut rows = without_connection(usual([NOT_EST, NOT_EST], est_says));
+    rows.extend(forged());
+    let other_key = rows.iter_mut().find(|row| row.lie == Lie::OtherKey).expect("the row");
+    other_key.cause = "the answer holds no certificate for the key of the request".into();
+    rows.push(pending(How::Way(Break::Later(202, 35))));
+    run("simpleenroll: ", "/simpleenroll", est(), rows);
+}
+
+const NOT_EST: &str = "the answer is not base64";
+
+/// What of all that a program can do.
+#[test]
+#[ignore = "needs nginx and the module: scripts/test.sh"]
+fn command() {
+    const NO_CHAIN: &str = "what it wrote to its standard output is not a chain in PEM, *";
+    let row = |lines, cause: &str| Row {
+        how: How::Program(lines),
+        lie: Lie::Honest,
+        cause: cause.into(),
+        next: (8, 12),
+        ends: true,
+    };
+    let rows = vec![
+        row("echo not today >&2; exit 1", "\"*\" exited with status 1: not today"),
+        row("exit 2", "\"*\" exited with status 2"),
+        row("kill -9 $$", "\"*\" killed by signal 9"),
+        row("exit 0", NO_CHAIN),
+        row("echo '<html>'", NO_CHAIN),
+        row("cat \"$CA/ca.pem\" \"$CA/ca.key\"", NO_CHAIN),
+        row("head -n 5 \"$CA/ca.pem\"", "*"),
+        row("cat \"$CA/ca.pem\"", "*"),
+        row("exec yes", "\"*\" output is larger than * bytes"),
+        row(SLEEP, "\"*\" timed out after 5 s, see \"timeout\""),
+        pending(How::Program("echo Retry-After: 35; exit 75")),
+    ];
+    let config = Config::new();
+    let (root, ca) = OpensslCa::with_root();
+    let arguments = ca.arguments();
+    let folder = arguments.split(' ').next().expect("a folder");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/nginx-conf/openssl-ca.sh");
+    let make = |(i, row): (usize, Row)| {
+        let How::Program(lines) = &row.how else { panic!("a program") };
+        let path = |name: &str| config.dir().join(format!("{name}{i}"));
+        let (program, mended) = (path("issue"), path("mended"));
+        let mark = mended.display();
+        let text = format!(
+            "#!/bin/sh\nCA={folder}\n[ -e {mark} ] && exec {script} {arguments}\n{lines}\n"
+        );
+        fs::write(&program, text).expect("write");
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("chmod");
+        let timeout = if *lines == SLEEP { 5 } else { 60 };
+        let lines = format!("protocol command; command {}; timeout {timeout}s;", program.display());
+        let mend = Box::new(move || fs::write(&mended, "").expect("write"));
+        Case::new(i, row, lines, mend)
+    };
+    let cases = rows.into_iter().enumerate().map(make).collect();
+    check("command: ", config, &root.cert_pem(), cases);
+}
+
+const SLEEP: &str = "exec sleep 1000";
 
 const NOT_CFSSL: &str = "the answer is none of cfssl's, see \"url\"";
 
@@ -244,6 +341,23 @@ fn cfssl() -> Ca {
     }
 }
 
+fn est() -> Ca {
+    let est = Est::start();
+    let (address, root) = est.address();
+    let (user, file) = (Est::USER.0, est.password_file());
+    Ca {
+        behind: Behind { address, tls: Some(root) },
+        path: Est::PATH,
+        lines: format!("protocol est; username {user}; password_file {};", file.display()),
+        roots: est.root_pem(),
+        forge: Some(|request, forger| {
+            let csr = X509Req::from_der(&lab::est::decoded(&request.body)?).ok()?;
+            Some(lab::est::answer(&[&forger.leaf(&csr), forger.issuer()]))
+        }),
+        _keep: vec![Box::new(est)],
+    }
+}
+
 fn pem(certificate: &openssl::x509::X509Ref) -> String {
     String::from_utf8(certificate.to_pem().expect("PEM")).expect("PEM")
 }
@@ -251,25 +365,38 @@ fn pem(certificate: &openssl::x509::X509Ref) -> String {
 /// One row at work.
 struct Case {
     row: Row,
-    /// Its CA block.
+    /// Its CA block: name, and what is in it.
     ca: String,
-    front: Front,
+    lines: String,
+    mend: Box<dyn Fn()>,
     /// Whose certificate is revoked, and whose only lacks `www`.
     bad: String,
     old: String,
 }
 
+impl Case {
+    fn new(i: usize, row: Row, lines: String, mend: Box<dyn Fn()>) -> Case {
+        let (ca, bad, old) = (format!("ca{i}"), format!("bad{i}.test"), format!("old{i}.test"));
+        Case { row, ca, lines, mend, bad, old }
+    }
+}
+
 /// All rows at once; `what` is how the cause begins, `at` is where the fronts break.
 fn run(what: &str, at: &'static str, ca: Ca, rows: Vec<Row>) {
-    let (front_ca, guests) = (Identity::root("Front CA"), Identity::root("Guests' Root"));
+    let front_ca = Identity::root("Front CA");
+    let config = Config::new();
+    fs::write(config.dir().join("front-ca.pem"), front_ca.cert_pem()).expect("write");
+    let make = |(i, row)| case(i, row, &ca, at, &front_ca);
+    let cases = rows.into_iter().enumerate().map(make).collect();
+    check(what, config, &ca.roots, cases);
+}
+
+fn check(what: &str, config: Config, roots: &[u8], cases: Vec<Case>) {
+    let guests = Identity::root("Guests' Root");
     let root_pem = guests.cert_pem();
     let guests = guests.issue(&Profile::authority("Guests' CA"));
     let responder = Responder::start(Port::reserve(), guests.clone(), Source::Own);
-    let (config, tls, status) = (Config::new(), Port::reserve(), Port::reserve());
-    fs::write(config.dir().join("front-ca.pem"), front_ca.cert_pem()).expect("write");
-    let make = |(i, row)| case(i, row, &ca, at, &front_ca);
-    let cases: Vec<Case> = rows.into_iter().enumerate().map(make).collect();
-
+    let (tls, status) = (Port::reserve(), Port::reserve());
     let mut serials = Vec::new();
     for case in &cases {
         let guest = |name: &str| {
@@ -283,7 +410,7 @@ fn run(what: &str, at: &'static str, ca: Ca, rows: Vec<Row>) {
         responder.set_status(&guest(&case.bad), revoked);
         serials.push(guest(&case.old));
     }
-    let blocks: String = cases.iter().map(|case| block(case, &ca, &tls)).collect();
+    let blocks: String = cases.iter().map(|case| block(case, &tls)).collect();
     let body = format!(
         "ssl_cert_autofetch_keystore {};\n{blocks}\nserver {{ listen {}; {LOCATIONS} }}",
         config.keystore().display(),
@@ -291,7 +418,7 @@ fn run(what: &str, at: &'static str, ca: Ca, rows: Vec<Row>) {
     );
     let monitor = Monitor::at(&status);
     let nginx = config.http(body).start();
-    let roots = [root_pem, ca.roots.clone()].concat();
+    let roots = [&root_pem, roots].concat();
     let client = |name: &str| Client::new(tls.number()).sni(name).trust(&roots);
 
     for (case, old) in cases.iter().zip(&serials) {
@@ -304,9 +431,10 @@ fn run(what: &str, at: &'static str, ca: Ca, rows: Vec<Row>) {
         assert_eq!(client(&case.old).connect().expect(&what).serial, *old, "{what}");
         let entry = monitor.entry(&case.old);
         assert!(entry["last_error"].is_string() && entry["next_action_at"].is_string(), "{entry}");
+        // Now, and not after all of them: each failed attempt makes the next one come later.
+        (case.mend)();
     }
 
-    cases.iter().for_each(|case| case.front.mend());
     for (case, old) in cases.iter().zip(&serials).filter(|(case, _)| case.row.ends) {
         let what = format!("{:?} {:?}", case.row.how, case.row.lie);
         wait_until(&format!("{what}: service"), WITHIN, || client(&case.bad).connect().is_ok());
@@ -319,21 +447,32 @@ fn run(what: &str, at: &'static str, ca: Ca, rows: Vec<Row>) {
         assert_eq!(entry["ca"], case.ca, "{what}: {entry:#}");
     }
     let log = nginx.error_log();
-    assert!(!log.contains(AUTH_KEY));
+    assert!(!log.contains(AUTH_KEY) && !log.contains(Est::USER.1));
     nginx.check_log();
 }
 
 fn case(i: usize, row: Row, ca: &Ca, at: &'static str, front_ca: &Identity) -> Case {
-    let (bad, old) = (format!("bad{i}.test"), format!("old{i}.test"));
-    let forgers =
-        [Forger::new(row.lie, &[&bad]), Forger::new(row.lie, &[&old, &format!("www.{old}")])];
+    let How::Way(how) = row.how else { panic!("a way") };
+    let lie = row.lie;
+    let mut case = Case::new(i, row, String::new(), Box::new(|| {}));
+    let (bad, old) = (&case.bad, &case.old);
+    let forgers = [Forger::new(lie, &[bad]), Forger::new(lie, &[old, &format!("www.{old}")])];
     let (forging, mark) = (ca.forge, old.clone());
     let forge: Forge = Arc::new(move |request| {
         let about_old = says(request, &mark);
         forging.and_then(|forge| forge(request, &forgers[usize::from(about_old)]))
     });
-    let front = Front::start(front_ca, ca.behind.clone(), row.how, at, forge);
-    Case { row, ca: format!("ca{i}"), front, bad, old }
+    let front = Front::start(front_ca, ca.behind.clone(), how, at, forge);
+    // Nothing that is slow for another reason is taken for it.
+    let timeout = if matches!(how, Break::Drip | Break::Mute) { 5 } else { 15 };
+    case.lines = format!(
+        "url {}{}; trusted_certificate front-ca.pem; timeout {timeout}s; {}",
+        front.url(),
+        ca.path,
+        ca.lines
+    );
+    case.mend = Box::new(move || front.mend());
+    case
 }
 
 /// Whether the request is about this name, in plain or in base64.
@@ -341,19 +480,18 @@ fn says(request: &Request, name: &str) -> bool {
     let has = |bytes: &[u8]| bytes.windows(name.len()).any(|w| w == name.as_bytes());
     let json: Value = serde_json::from_slice(&request.body).unwrap_or_default();
     let inner = json["request"].as_str().and_then(|inner| BASE64_STANDARD.decode(inner).ok());
+    let inner = inner.or_else(|| lab::est::decoded(&request.body));
     has(&request.body) || inner.is_some_and(|inner| has(&inner))
 }
 
-fn block(case: &Case, ca: &Ca, tls: &Port) -> String {
-    let (name, bad, old, tls) = (&case.ca, &case.bad, &case.old, tls.addr());
-    let (url, path, lines) = (case.front.url(), ca.path, &ca.lines);
+fn block(case: &Case, tls: &Port) -> String {
+    let Case { ca, lines, bad, old, .. } = case;
+    let tls = tls.addr();
     format!(
-        "ssl_cert_autofetch_ca {name} {{
-             url {url}{path}; trusted_certificate front-ca.pem; timeout 15s; budget 1000/1d; {lines}
-         }}
-         server {{ listen {tls} ssl; server_name {bad}; ssl_cert_autofetch {name}; return 200; }}
+        "ssl_cert_autofetch_ca {ca} {{ budget 1000/1d; {lines} }}
+         server {{ listen {tls} ssl; server_name {bad}; ssl_cert_autofetch {ca}; return 200; }}
          server {{
-             listen {tls} ssl; server_name {old} www.{old}; ssl_cert_autofetch {name}; return 200;
+             listen {tls} ssl; server_name {old} www.{old}; ssl_cert_autofetch {ca}; return 200;
          }}\n"
     )
 }

@@ -2,6 +2,7 @@
 //! others understand it. It has one user, and renews by the old certificate.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -117,6 +118,15 @@ impl Est {
     pub fn password_file(&self) -> PathBuf {
         self.dir.path().join("password")
     }
+
+    /// Where it listens, and by which root its own certificate is trusted.
+    pub fn address(&self) -> (SocketAddr, Vec<u8>) {
+        let root = fs::read(self.dir.path().join("api-ca.pem")).expect("PEM");
+        (SocketAddr::from(([127, 0, 0, 1], self._server.port())), root)
+    }
+
+    /// Behind host and port of its URL.
+    pub const PATH: &str = "/.well-known/est/lab";
 
     /// What clients of nginx trust.
     pub fn root_pem(&self) -> Vec<u8> {
@@ -239,8 +249,18 @@ fn respond(exchange: &mut Exchange, content_type: &str, body: &str) -> bool {
 
 fn csr(request: &Request) -> Option<Vec<u8>> {
     let is_pkcs10 = request.header("content-type") == Some("application/pkcs10");
-    let text: Vec<u8> = request.body.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect();
-    STANDARD.decode(text).ok().filter(|_| is_pkcs10)
+    decoded(&request.body).filter(|_| is_pkcs10)
+}
+
+/// What a body of EST says, whose base64 may have lines.
+pub fn decoded(body: &[u8]) -> Option<Vec<u8>> {
+    let text: Vec<u8> = body.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect();
+    STANDARD.decode(text).ok()
+}
+
+/// The body of an answer with these certificates.
+pub fn answer(those: &[&X509]) -> Vec<u8> {
+    lines(&certs_only(those)).into_bytes()
 }
 
 fn is_user(request: &Request) -> bool {

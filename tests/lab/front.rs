@@ -159,8 +159,13 @@ fn act(
     false
 }
 
+/// The connection ends then, and the client is told: it would send its next request into it.
 fn pass_on(behind: &Behind, request: &Request, exchange: &mut Exchange) -> bool {
-    exchange.write(&ask(behind, request));
+    let answer = ask(behind, request);
+    let end = answer.windows(2).position(|w| w == b"\r\n").map_or(0, |at| at + 2);
+    let (status, rest) = answer.split_at(end);
+    let close = if status.is_empty() { "" } else { "Connection: close\r\n" };
+    exchange.write(&[status, close.as_bytes(), rest].concat());
     false
 }
 
