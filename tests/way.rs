@@ -93,7 +93,10 @@ fn a_client_certificate_opens_the_door() {
     let mut scene = scene;
     for (name, key) in [("ec", KeyType::Ecdsa256), ("rsa", KeyType::Rsa2048)] {
         let ours = Identity::self_signed(&Profile { key, ..Profile::authority("cert-autofetch") });
-        fs::write(front.dir().join("clients.pem"), ours.cert_pem()).expect("write");
+        // Another file: since 1.27 nginx keeps what it has read of one with the same inode and time.
+        let (new, place) = ("clients.new", front.dir().join("clients.pem"));
+        fs::write(front.dir().join(new), ours.cert_pem()).expect("write");
+        fs::rename(front.dir().join(new), place).expect("rename");
         front.reload();
         let dir = scene.nginx.dir().to_owned();
         fs::write(dir.join(format!("{name}.pem")), ours.cert_pem()).expect("write");
