@@ -59,7 +59,7 @@ pub fn octets(content: &[u8]) -> Vec<u8> {
 }
 
 pub fn bits(content: &[u8]) -> Vec<u8> {
-    element(BIT_STRING, &concat(&[&[0], content]))
+    element(BIT_STRING, &concat(&[&[0][..], content]))
 }
 
 pub fn oid(dotted: &str) -> Vec<u8> {
@@ -101,7 +101,7 @@ fn digits(unix: i64) -> String {
 /// One extension of RFC 5280.
 pub fn extension(id: &str, critical: bool, value: &[u8]) -> Vec<u8> {
     let flag: &[u8] = if critical { &[0x01, 0x01, 0xff] } else { &[] };
-    sequence(&[&oid(id), flag, &octets(value)])
+    sequence(&[&oid(id)[..], flag, &octets(value)])
 }
 
 /// An element as read: what it says, and its whole encoding.
