@@ -341,6 +341,8 @@ mod tests {
         const SIGNATURE: &str = "chain does not verify: certificate signature failure";
         const KEY: &str = "certificate is not for the key of the request";
         type Row<'a> = (&'a str, Vec<u8>, Option<&'a [u8]>, &'a str);
+        // Rust 1.85 keeps no temporary of Some() in a table.
+        let (of_stranger, of_namesake) = (stranger.pem(), other.root.pem());
         let table: &[Row] = &[
             ("plain", pem(&[&w.leaf, &w.sub]), None, expected),
             ("to the root", pem(&[&w.leaf, &w.sub]), Some(&root), expected),
@@ -361,8 +363,8 @@ mod tests {
             ("stranger", pem(&[&w.leaf, &stranger]), None, NO_ISSUER),
             ("namesake", pem(&[&w.leaf, &other.sub]), None, NO_ISSUER),
             ("namesake between", pem(&[&w.leaf, &other.sub, &w.root]), None, NO_ISSUER),
-            ("to another", pem(&[&w.leaf, &w.sub]), Some(&stranger.pem()), LOCAL),
-            ("to a namesake", pem(&[&w.leaf, &w.sub]), Some(&other.root.pem()), SIGNATURE),
+            ("to another", pem(&[&w.leaf, &w.sub]), Some(&of_stranger), LOCAL),
+            ("to a namesake", pem(&[&w.leaf, &w.sub]), Some(&of_namesake), SIGNATURE),
             ("other key", pem(&[&other.leaf, &other.sub]), None, KEY),
             ("no leaf", pem(&[&w.sub, &w.root]), None, KEY),
             ("nothing", Vec::new(), None, "chain holds no certificate"),
