@@ -35,7 +35,7 @@ use crate::bundle::Bundle;
 use crate::ca::renewal::RenewalInfo;
 use crate::ca::{Ca, Challenges, IssueError, Issued, Order, Progress};
 use crate::clock::Clock;
-use crate::http::url::target;
+use crate::http::url::host_of;
 use crate::http::{Http, Response};
 use crate::settings::AcmeSettings;
 
@@ -58,8 +58,7 @@ impl AcmeCa {
         accounts: Arc<dyn AccountStore>,
         challenges: Arc<dyn Challenges>,
     ) -> AcmeCa {
-        let host = target(&settings.url)
-            .map_or_else(|| settings.url.clone(), |t| format!("{}:{}", t.host, t.port));
+        let host = host_of(&settings.url);
         AcmeCa {
             host,
             client: Client::new(http, clock, settings.url.clone(), settings.timeout),

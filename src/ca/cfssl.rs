@@ -16,7 +16,7 @@ use super::csr::to_pem;
 use super::{Ca, IssueError, Order, Progress};
 use crate::bundle::Bundle;
 use crate::clock::Clock;
-use crate::http::url::target;
+use crate::http::url::host_of;
 use crate::http::{Http, HttpError, Method, Request, Response};
 use crate::report::printable;
 use crate::settings::{CfsslSettings, Secret};
@@ -31,8 +31,7 @@ pub struct CfsslCa {
 
 impl CfsslCa {
     pub fn new(settings: CfsslSettings, http: Arc<dyn Http>, clock: Arc<dyn Clock>) -> CfsslCa {
-        let host = target(&settings.url)
-            .map_or_else(|| settings.url.clone(), |t| format!("{}:{}", t.host, t.port));
+        let host = host_of(&settings.url);
         CfsslCa { settings, host, http, clock }
     }
 

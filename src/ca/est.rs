@@ -23,7 +23,7 @@ use super::csr::to_pem;
 use super::{Ca, IssueError, Order, Progress};
 use crate::bundle::Bundle;
 use crate::clock::Clock;
-use crate::http::url::target;
+use crate::http::url::host_of;
 use crate::http::{Http, HttpError, Method, Request, Response};
 use crate::report::printable;
 use crate::settings::{EstSettings, Secret};
@@ -71,8 +71,7 @@ impl EstCa {
         ways: Arc<dyn Ways>,
         clock: Arc<dyn Clock>,
     ) -> EstCa {
-        let host = target(&settings.url)
-            .map_or_else(|| settings.url.clone(), |t| format!("{}:{}", t.host, t.port));
+        let host = host_of(&settings.url);
         EstCa { settings, host, http, ways, clock }
     }
 

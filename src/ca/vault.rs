@@ -13,7 +13,7 @@ use super::csr::{self, to_pem};
 use super::{Ca, IssueError, Order, Progress};
 use crate::bundle::Bundle;
 use crate::clock::Clock;
-use crate::http::url::target;
+use crate::http::url::host_of;
 use crate::http::{Http, HttpError, Method, Request, Response};
 use crate::names;
 use crate::report::printable;
@@ -29,8 +29,7 @@ pub struct VaultCa {
 
 impl VaultCa {
     pub fn new(settings: VaultSettings, http: Arc<dyn Http>, clock: Arc<dyn Clock>) -> VaultCa {
-        let host = target(&settings.url)
-            .map_or_else(|| settings.url.clone(), |t| format!("{}:{}", t.host, t.port));
+        let host = host_of(&settings.url);
         VaultCa { settings, host, http, clock }
     }
 

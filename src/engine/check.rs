@@ -13,9 +13,9 @@ use super::outcome::{self, Answers, after, fail};
 use super::ports::{Inquiry, NoAnswer};
 use super::replace;
 use super::round::Round;
-use super::subject::host_of;
 use crate::clock::Time;
 use crate::evidence::{Source, Status};
+use crate::http::url::host_of;
 
 pub struct CheckJob {
     entry: usize,

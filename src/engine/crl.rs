@@ -11,9 +11,10 @@ use super::job::{End, Next};
 use super::outcome::{after, settle_news, tell_failure};
 use super::ports::NoAnswer;
 use super::round::Round;
-use super::subject::{Subject, host_of};
+use super::subject::Subject;
 use crate::clock::Time;
 use crate::evidence::Source;
+use crate::http::url::host_of;
 
 pub struct CrlJob {
     entry: usize,

@@ -14,7 +14,6 @@ use crate::evidence::Source;
 use crate::evidence::chain::{find_issuer, issued_by};
 use crate::evidence::roots::system_roots;
 use crate::facts::CertFacts;
-use crate::http::url::{Target, target};
 use crate::settings::{CaSettings, EntrySettings, EvidenceSettings};
 
 pub struct Subject {
@@ -173,10 +172,4 @@ fn intermediate(certificate: &X509, above: &[X509], trust: &Trust, ca: usize) ->
         }
     }
     Some(subject)
-}
-
-/// `host:port` of a URL, as CAs tell theirs: what the jobs of one host have in common.
-pub fn host_of(url: &str) -> String {
-    let place = |t: Target<'_>| format!("{}:{}", t.host.to_ascii_lowercase(), t.port);
-    target(url).map_or_else(|| url.to_owned(), place)
 }

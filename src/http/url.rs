@@ -40,6 +40,12 @@ pub fn target(url: &str) -> Option<Target<'_>> {
     is_host(host).then_some(Target { https, host, port })
 }
 
+/// `host:port` of a URL: what jobs that talk to one host have in common.
+pub fn host_of(url: &str) -> String {
+    let place = |t: Target<'_>| format!("{}:{}", t.host.to_ascii_lowercase(), t.port);
+    target(url).map_or_else(|| url.to_owned(), place)
+}
+
 fn is_host(host: &str) -> bool {
     match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
@@ -88,5 +94,16 @@ mod tests {
             assert_eq!(found, expected, "{url}");
         }
         assert_eq!(target(&format!("http://a/{}", "x".repeat(LONGEST))), None);
+    }
+
+    #[test]
+    fn hosts() {
+        for (url, expected) in [
+            ("https://CA.Example/Dir", "ca.example:443"),
+            ("http://[::1]:80/", "[::1]:80"),
+            ("nonsense", "nonsense"),
+        ] {
+            assert_eq!(host_of(url), expected);
+        }
     }
 }
