@@ -5,6 +5,7 @@ pub mod cfssl;
 pub mod command;
 pub mod csr;
 pub mod est;
+mod exchange;
 pub mod renewal;
 pub mod vault;
 
@@ -69,6 +70,14 @@ pub struct Order {
     /// arrived, as far as it knows.
     #[serde(default)]
     pub state: serde_json::Value,
+}
+
+impl Order {
+    /// The request as most CAs want it.
+    pub fn csr_pem(&self) -> Result<String, IssueError> {
+        let unusable = |e| IssueError::Configuration(format!("the request can't be used: {e}"));
+        csr::to_pem(&self.csr).map_err(unusable)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

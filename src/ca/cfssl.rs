@@ -12,13 +12,12 @@ use openssl::pkey::PKey;
 use openssl::sign::Signer;
 use serde_json::{Value, json};
 
-use super::csr::to_pem;
+use super::exchange::{problem, send};
 use super::{Ca, IssueError, Order, Progress};
 use crate::bundle::Bundle;
 use crate::clock::Clock;
 use crate::http::url::host_of;
-use crate::http::{Http, HttpError, Method, Request, Response};
-use crate::report::printable;
+use crate::http::{Http, Method, Request, Response};
 use crate::settings::{CfsslSettings, Secret};
 
 /// One server and profile.
@@ -37,8 +36,7 @@ impl CfsslCa {
 
     /// The leaf, in PEM.
     fn sign(&self, order: &Order) -> Result<String, IssueError> {
-        let csr = to_pem(&order.csr).map_err(ours)?;
-        let mut wanted = json!({ "certificate_request": csr, "hosts": order.names });
+        let mut wanted = json!({ "certificate_request": order.csr_pem()?, "hosts": order.names });
         if let Some(profile) = &self.settings.profile {
             wanted["profile"] = json!(profile);
         }
@@ -70,10 +68,7 @@ impl CfsslCa {
             limit: LIMIT,
             timeout: self.settings.timeout,
         };
-        let response = self.http.send(&request).map_err(|e| match e {
-            HttpError::Url(_) => IssueError::Configuration(format!("{what}: {e}")),
-            e => IssueError::Unreachable { what, cause: e.to_string() },
-        })?;
+        let response = send(self.http.as_ref(), what, &request)?;
         let answer: Value = serde_json::from_slice(&response.body).unwrap_or_default();
         if response.status == 200 && !answer["success"].is_boolean() {
             let cause = "the answer is none of cfssl's, see \"url\"".into();
@@ -93,11 +88,8 @@ impl CfsslCa {
     fn refusal(&self, what: &'static str, response: &Response, answer: &Value) -> IssueError {
         let errors = answer["errors"].as_array().into_iter().flatten();
         let texts: Vec<&str> = errors.filter_map(|e| e["message"].as_str()).collect();
-        let text = printable(&texts.join("; "));
-        let problem = match text.trim() {
-            "" => format!("HTTP status {}", response.status),
-            text => format!("HTTP status {}: {text}", response.status),
-        };
+        let text = texts.join("; ");
+        let problem = problem(response.status, &text);
         let retry_after = response.retry_after(self.clock.now());
         match response.status {
             429 | 500.. => IssueError::Busy { what, problem, retry_after },

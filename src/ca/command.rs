@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::csr::to_pem;
 use super::{Ca, IssueError, Order, Progress, is_chain};
 use crate::bundle::Bundle;
 use crate::http::haste;
@@ -86,9 +85,7 @@ impl Ca for CommandCa {
     }
 
     fn step(&self, order: &mut Order, current: Option<&Bundle>) -> Result<Progress, IssueError> {
-        let csr = to_pem(&order.csr).map_err(|error| {
-            IssueError::Configuration(format!("the request can't be made: {error}"))
-        })?;
+        let csr = order.csr_pem()?;
         match self.run(&csr, order, current) {
             Ok(chain) if is_chain(&chain) => Ok(Progress::Issued(chain.into())),
             Ok(_) => Err(IssueError::Protocol { what: WHAT, cause: NO_CHAIN.into() }),

@@ -19,12 +19,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::csr::to_pem;
+use super::exchange::send;
 use super::{Ca, IssueError, Order, Progress};
 use crate::bundle::Bundle;
 use crate::clock::Clock;
 use crate::http::url::host_of;
-use crate::http::{Http, HttpError, Method, Request, Response};
+use crate::http::{Http, Method, Request, Response};
 use crate::report::printable;
 use crate::settings::{EstSettings, Secret};
 
@@ -78,7 +78,7 @@ impl EstCa {
     /// The certificates above those that it issues (RFC 7030, 4.1).
     fn authorities(&self) -> Result<Vec<X509>, IssueError> {
         let request = self.request(Method::Get, CACERTS);
-        let response = send(self.http.as_ref(), &request, CACERTS)?;
+        let response = send(self.http.as_ref(), CACERTS, &request)?;
         match response.status {
             200 => pkcs7::certificates(&response.body).map_err(|e| nonsense(CACERTS, e)),
             _ => Err(self.refusal(CACERTS, &response)),
@@ -138,8 +138,8 @@ impl EstCa {
         let mut request = self.request(Method::Post, what);
         request.headers.push(("content-type", "application/pkcs10".into()));
         request.headers.push(("content-transfer-encoding", "base64".into()));
-        request.body = base64_lines(&order.csr)?;
-        send(way, &request, what)
+        request.body = base64_lines(order)?;
+        send(way, what, &request)
     }
 
     /// The answer, if it says 200 or 202.
@@ -223,13 +223,6 @@ fn is_final(answer: &Result<Response, IssueError>, may_wait: bool) -> bool {
     }
 }
 
-fn send(way: &dyn Http, request: &Request, what: &'static str) -> Result<Response, IssueError> {
-    way.send(request).map_err(|e| match e {
-        HttpError::Url(_) => IssueError::Configuration(format!("{what}: {e}")),
-        e => IssueError::Unreachable { what, cause: e.to_string() },
-    })
-}
-
 /// RFC 7617. The server need not ask first: it has one realm, and the way to it is TLS.
 fn basic(username: &str, password: &Secret) -> (&'static str, String) {
     let both = Zeroizing::new([username.as_bytes(), b":", password.bytes()].concat());
@@ -237,9 +230,8 @@ fn basic(username: &str, password: &Secret) -> (&'static str, String) {
 }
 
 /// With line breaks, as in RFC 7030: there are servers that read no long line.
-fn base64_lines(csr: &[u8]) -> Result<Vec<u8>, IssueError> {
-    let pem = to_pem(csr)
-        .map_err(|e| IssueError::Configuration(format!("the request can't be used: {e}")))?;
+fn base64_lines(order: &Order) -> Result<Vec<u8>, IssueError> {
+    let pem = order.csr_pem()?;
     let lines = pem.lines().filter(|line| !line.starts_with("-----"));
     Ok(lines.flat_map(|line| [line, "\n"]).collect::<String>().into_bytes())
 }

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::csr::{self, to_pem};
+use super::csr;
+use super::exchange::{parse, problem, send};
 use super::{Ca, IssueError, Order, Progress};
 use crate::bundle::Bundle;
 use crate::clock::Clock;
 use crate::http::url::host_of;
-use crate::http::{Http, HttpError, Method, Request, Response};
+use crate::http::{Http, Method, Request, Response};
 use crate::names;
-use crate::report::printable;
 use crate::settings::{Secret, VaultSettings};
 
 /// One mount and role of a server.
@@ -45,14 +45,12 @@ impl VaultCa {
         if let Some(namespace) = &self.settings.namespace {
             headers.push(("x-vault-namespace", namespace.clone()));
         }
-        let csr = to_pem(&order.csr)
-            .map_err(|e| IssueError::Configuration(format!("the request can't be used: {e}")))?;
         let (addresses, hosts): (Vec<&str>, Vec<&str>) =
             order.names.iter().map(String::as_str).partition(|name| names::ip(name).is_some());
         // One is required, and the server makes a dNSName of it, also of an address.
         let common_name = csr::common_name(&order.names);
         let mut body = json!({
-            "csr": csr,
+            "csr": order.csr_pem()?,
             "common_name": common_name.or(order.names.first().map(String::as_str)),
             "exclude_cn_from_sans": common_name.is_none(),
             "alt_names": hosts.join(","),
@@ -82,7 +80,7 @@ impl VaultCa {
     }
 
     fn refusal(&self, response: &Response, order: &Order) -> IssueError {
-        let problem = problem(response);
+        let problem = problem(response.status, &errors(response));
         let retry_after = response.retry_after(self.clock.now());
         match response.status {
             // Sealed, in standby, or too many requests.
@@ -118,15 +116,11 @@ impl Ca for VaultCa {
 
     fn step(&self, order: &mut Order, _: Option<&Bundle>) -> Result<Progress, IssueError> {
         let request = self.request(order)?;
-        let response = self.http.send(&request).map_err(|e| match e {
-            HttpError::Url(_) => IssueError::Configuration(format!("{WHAT}: {e}")),
-            e => IssueError::Unreachable { what: WHAT, cause: e.to_string() },
-        })?;
+        let response = send(self.http.as_ref(), WHAT, &request)?;
         if response.status != 200 {
             return Err(self.refusal(&response, order));
         }
-        let answer: Answer = serde_json::from_slice(&response.body)
-            .map_err(|e| IssueError::Protocol { what: WHAT, cause: e.to_string() })?;
+        let answer: Answer = parse(WHAT, &response)?;
         Ok(Progress::Issued(answer.data.chain().into()))
     }
 }
@@ -178,14 +172,10 @@ fn hint(problem: &str, order: &Order) -> &'static str {
 }
 
 /// `{"errors": [...]}`, all of them.
-fn problem(response: &Response) -> String {
+fn errors(response: &Response) -> String {
     let body: Value = serde_json::from_slice(&response.body).unwrap_or_default();
     let errors = body["errors"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let text = errors.collect::<Vec<_>>().join("; ");
-    match text.trim() {
-        "" => format!("HTTP status {}", response.status),
-        text => format!("HTTP status {}: {}", response.status, printable(text)),
-    }
+    errors.collect::<Vec<_>>().join("; ")
 }
 
 const WHAT: &str = "sign";

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::AcmeCa;
-use super::client::{is_base64url, lock, parse};
+use super::client::{is_base64url, lock};
 use super::problem::Problem;
+use crate::ca::exchange::parse;
 use crate::ca::{ChallengeAnswer, IssueError, Order};
 use crate::clock::Time;
 use crate::names;

@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::jws::{AccountKey, Signed};
 use super::problem::Rejection;
 use crate::ca::IssueError;
+use crate::ca::exchange::{self, parse};
 use crate::clock::{Clock, Time};
 use crate::http::url::target;
-use crate::http::{Http, HttpError, Method, Request, Response};
+use crate::http::{Http, Method, Request, Response};
 use crate::report::printable;
 
 /// One ACME server.
@@ -243,11 +243,7 @@ impl Client {
     }
 
     fn send(&self, what: &'static str, request: &Request) -> Result<Response, IssueError> {
-        self.http.send(request).map_err(|e| match e {
-            // URLs of the CA have been checked: this one is the administrator's.
-            HttpError::Url(_) => IssueError::Configuration(format!("{what}: {e}")),
-            e => IssueError::Unreachable { what, cause: e.to_string() },
-        })
+        exchange::send(self.http.as_ref(), what, request)
     }
 }
 
@@ -282,15 +278,6 @@ impl From<IssueError> for Failure {
     fn from(error: IssueError) -> Failure {
         Failure::Other(error)
     }
-}
-
-/// Reads an answer's JSON. The body is not quoted in the error: it may be anything.
-pub fn parse<T: DeserializeOwned>(
-    what: &'static str,
-    response: &Response,
-) -> Result<T, IssueError> {
-    serde_json::from_slice(&response.body)
-        .map_err(|e| IssueError::Protocol { what, cause: printable(&e.to_string()) })
 }
 
 /// Whether `text` is base64url and of a length that makes sense.

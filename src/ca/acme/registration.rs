@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 
 use super::account::Account;
 use super::binding::binding;
-use super::client::{Client, Failure, Post, parse};
+use super::client::{Client, Failure, Post};
 use super::jws::{AccountKey, Signed};
 use super::problem::Rejection;
 use crate::ca::IssueError;
+use crate::ca::exchange::parse;
 use crate::http::Response;
 use crate::settings::AcmeSettings;
 

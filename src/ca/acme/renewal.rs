@@ -6,9 +6,10 @@ use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine};
 use openssl::x509::X509Ref;
 use serde::Deserialize;
 
-use super::client::{Client, parse};
+use super::client::Client;
 use super::problem::Rejection;
 use crate::ca::IssueError;
+use crate::ca::exchange::parse;
 use crate::ca::renewal::{RenewalInfo, Window};
 use crate::report::printable;
 

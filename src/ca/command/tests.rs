@@ -85,7 +85,7 @@ fn what_a_program_gets() {
             pair("REASON", "superseded"),
             pair("CA", "corp"),
         ],
-        stdin: to_pem(&order.csr).unwrap(),
+        stdin: order.csr_pem().unwrap(),
         timeout: Duration::from_secs(7),
     };
     assert!(expected.stdin.starts_with("-----BEGIN CERTIFICATE REQUEST-----\n"));

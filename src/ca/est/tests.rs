@@ -18,6 +18,7 @@ use crate::clock::FakeClock;
 use crate::facts::CertFacts;
 use crate::fixture::der::{explicit, integer, oid, seq, tlv};
 use crate::fixture::{Identity, NOW, Spec, at, root};
+use crate::http::HttpError;
 use crate::settings::KeyType;
 
 const NAMES: &[&str] = &["a.example", "b.example"];

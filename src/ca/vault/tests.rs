@@ -7,6 +7,7 @@ use super::*;
 use crate::ca::csr::{csr, new_key};
 use crate::clock::FakeClock;
 use crate::fixture::NOW;
+use crate::http::HttpError;
 use crate::settings::KeyType;
 
 /// Answers always the same; remembers what it was sent.
