@@ -55,6 +55,15 @@ pub struct Replaced {
     pub seconds: f64,
 }
 
+/// A chain in PEM, in its order.
+pub fn chain_pem(chain: &[X509]) -> Result<Vec<u8>, ErrorStack> {
+    let mut pem = Vec::new();
+    for certificate in chain {
+        pem.extend(certificate.to_pem()?);
+    }
+    Ok(pem)
+}
+
 /// Reads a private key in PEM that is not encrypted.
 pub fn private_key(pem: &[u8]) -> Result<PKey<Private>, KeyError> {
     if is_encrypted(pem) {

@@ -15,7 +15,7 @@ use super::answer::{Answer, Exit, Failure, table};
 use super::certificate::{revocation_json, status_text, status_word, subject, time_json};
 use super::entry::{Entry, State};
 use super::keyfile::read_file;
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, chain_pem};
 use crate::engine::{Subject, Trust, subjects_of_chain};
 use crate::evidence::chain::{ChainError, check_new_chain};
 use crate::evidence::{Evidence, Source, Status};
@@ -69,11 +69,11 @@ pub fn run(world: &World, args: &Args) -> Result<Answer, Failure> {
         let verdict = Verdict::State(entry.state(world.clock.now()));
         return Ok(answer(&entry, &verdict, &[], false));
     };
-    let pem = |certificates: &[X509]| -> Vec<u8> {
-        certificates.iter().filter_map(|c| c.to_pem().ok()).flatten().collect()
+    let pem = |certificates: &[X509]| {
+        chain_pem(certificates).map_err(|e| Failure::unknown(e.to_string()))
     };
-    let chain = pem(&bundle.chain);
-    let trusted = anchors.as_deref().map(pem);
+    let chain = pem(&bundle.chain)?;
+    let trusted = anchors.as_deref().map(pem).transpose()?;
     let now = world.clock.now();
     let names = [args.name.to_string()];
     let chain = check_new_chain(&chain, &bundle.key, &names, trusted.as_deref(), now).err();

@@ -16,7 +16,7 @@ use super::answer::{Answer, Failure};
 use super::entry::{Entry, State};
 use super::keyfile::{self, Contents};
 use super::password::Passwords;
-use crate::bundle::{Bundle, Meta, can_be_served};
+use crate::bundle::{Bundle, Meta, can_be_served, chain_pem};
 use crate::evidence::chain::{ChainError, check_new_chain, link};
 use crate::facts::CertFacts;
 use crate::keystore::{KeystoreError, Lock};
@@ -65,7 +65,7 @@ pub fn run(world: &World, args: &Args) -> Result<Answer, Failure> {
     let facts = CertFacts::from_der(&der).map_err(|e| unusable(&e))?;
     let key_pem = key.private_key_to_pem_pkcs8().map(Secret::new).map_err(|e| unusable(&e))?;
     let meta = Meta { stored_at: Some(world.clock.now()), ..Meta::default() };
-    let chain_pem = pem(&chain).map_err(|e| unusable(&e))?;
+    let pem = chain_pem(&chain).map_err(|e| unusable(&e))?;
     let new = Bundle { version: 0, chain, key, facts, meta };
     if !args.force {
         refuse_revoked(world, name, &new)?;
@@ -74,7 +74,7 @@ pub fn run(world: &World, args: &Args) -> Result<Answer, Failure> {
     refuse_to_expose(world)?;
     let lock = lock(world, name)?;
     let old = world.keystore.load(name)?.ok();
-    let committed = world.keystore.commit(&lock, &chain_pem, &key_pem, &new.meta)?;
+    let committed = world.keystore.commit(&lock, &pem, &key_pem, &new.meta)?;
     drop(lock);
     let (serial, end, version) = (&new.facts.serial, new.facts.not_after, committed.version);
     let text = format!("{name}: imported serial {serial} as version {version}, until {end}\n");
@@ -116,7 +116,7 @@ fn checked(
     let refused = |cause: String| {
         Failure::bad(format!("\"{name}\": not imported: {cause}; --force imports it all the same"))
     };
-    let pem = pem(chain).map_err(|e| refused(e.to_string()))?;
+    let pem = chain_pem(chain).map_err(|e| refused(e.to_string()))?;
     let names = [name.to_string()];
     match check_new_chain(&pem, key, &names, None, world.clock.now()) {
         Ok(checked) => Ok(checked.chain),
@@ -170,14 +170,6 @@ fn lock(world: &World, name: &EntryName) -> Result<Lock, Failure> {
         }
         pause();
     }
-}
-
-fn pem(chain: &[X509]) -> Result<Vec<u8>, openssl::error::ErrorStack> {
-    let mut pem = Vec::new();
-    for certificate in chain {
-        pem.extend(certificate.to_pem()?);
-    }
-    Ok(pem)
 }
 
 #[allow(clippy::disallowed_methods)] // waiting for another process; there is nothing to be told by

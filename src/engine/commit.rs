@@ -1,7 +1,5 @@
 //! The way of a new chain into use: stored with its proof, published, told.
 
-use openssl::error::ErrorStack;
-
 use super::attempt::{Attempt, Failure};
 use super::backoff;
 use super::desk::{Desk, brief};
@@ -11,8 +9,7 @@ use super::ports::NoAnswer;
 use super::prove::Proof;
 use super::replace::ReplaceJob;
 use super::schedule::{Why, is_short_lived};
-use crate::bundle::{Meta, Replaced};
-use crate::evidence::chain::CheckedChain;
+use crate::bundle::{Meta, Replaced, chain_pem};
 use crate::policy::Badness;
 use crate::report::What;
 
@@ -61,7 +58,7 @@ impl ReplaceJob {
         for (evidence, der) in answers {
             desk.save_evidence(&mut entry, evidence, der);
         }
-        let stored = pem(&checked).map_err(|e| e.to_string()).and_then(|pem| {
+        let stored = chain_pem(&checked.chain).map_err(|e| e.to_string()).and_then(|pem| {
             let stored = desk.keystore.commit(&attempt.lock, &pem, &pending.key_pem, &meta);
             stored.map_err(|e| e.to_string())
         });
@@ -131,13 +128,4 @@ fn failures(desk: &Desk, attempt: &Attempt) -> Vec<What> {
         issued: issued.clone(),
     };
     attempt.failures.iter().map(what).collect()
-}
-
-/// The chain as checked: in order, without what is no part of it.
-fn pem(checked: &CheckedChain) -> Result<Vec<u8>, ErrorStack> {
-    let mut pem = Vec::new();
-    for certificate in &checked.chain {
-        pem.extend(certificate.to_pem()?);
-    }
-    Ok(pem)
 }

@@ -17,11 +17,11 @@ use super::replace::{ReplaceJob, postpone};
 use super::round::worst;
 use super::schedule::Why;
 use super::subject::{Subject, subjects};
-use crate::http::url::host_of;
 use crate::bundle::private_key;
 use crate::clock::{SKEW, Time};
 use crate::evidence::chain::{ChainError, CheckedChain, check_new_chain};
 use crate::evidence::{Evidence, Source, Status};
+use crate::http::url::host_of;
 use crate::keystore::Pending;
 use crate::settings::Check;
 

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use openssl::error::ErrorStack;
-use openssl::pkey::{PKeyRef, Private};
+use openssl::pkey::{HasPublic, PKeyRef, Private};
 use openssl::stack::Stack;
 use openssl::x509::store::{X509Store, X509StoreBuilder};
 use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
@@ -155,7 +155,10 @@ fn anchors(pem: &[u8]) -> Result<Vec<X509>, ChainError> {
 }
 
 /// The leaf is the one for our key: some CAs deliver in another order.
-fn take_leaf(delivered: &mut Vec<X509>, key: &PKeyRef<Private>) -> Result<X509, ChainError> {
+pub fn take_leaf<K: HasPublic>(
+    delivered: &mut Vec<X509>,
+    key: &PKeyRef<K>,
+) -> Result<X509, ChainError> {
     let is_ours = |c: &X509| c.public_key().is_ok_and(|public| public.public_eq(key));
     let found = delivered.iter().position(is_ours);
     found.map(|i| delivered.remove(i)).ok_or(ChainError::KeyMismatch)

@@ -4,11 +4,11 @@ use openssl::error::ErrorStack;
 use openssl::pkey::{HasPublic, PKey, PKeyRef, Private};
 use openssl::x509::{X509, X509Req};
 
-use crate::ca::{IssueError, Issued};
+use crate::bundle::chain_pem;
+use crate::ca::{IssueError, Issued, exchange};
 use crate::clock::Time;
-use crate::evidence::chain::link;
+use crate::evidence::chain::{link, take_leaf};
 use crate::http::Response;
-use crate::report::printable;
 use crate::settings::Secret;
 
 /// The chain of the certificate for the key of `csr`, among what was delivered. Its issuers may be
@@ -68,30 +68,22 @@ fn chain<K: HasPublic>(
     mut delivered: Vec<X509>,
     authorities: Vec<X509>,
 ) -> Result<Vec<u8>, String> {
-    let is_for_key = |c: &X509| c.public_key().is_ok_and(|public| public.public_eq(key));
-    let found = delivered.iter().position(is_for_key);
-    let _ = ErrorStack::get(); // a key that can't be read leaves its reason in the thread's queue
-    let leaf = found.map(|i| delivered.remove(i));
-    let leaf = leaf.ok_or("the answer holds no certificate for the key of the request")?;
+    let leaf = take_leaf(&mut delivered, key)
+        .map_err(|_| "the answer holds no certificate for the key of the request")?;
     delivered.extend(authorities);
     let chain = link(leaf, delivered, &[]);
-    let pem = chain.iter().map(|c| c.to_pem()).collect::<Result<Vec<_>, _>>();
-    Ok(pem.map_err(words)?.concat())
+    chain_pem(&chain).map_err(words)
 }
 
 /// The status, and what a person may read of the body.
 fn problem(response: &Response) -> String {
-    let status = response.status;
     let content_type = response.header("content-type").unwrap_or_default().to_ascii_lowercase();
     let is_text = ["text/plain", "application/json", "application/problem+json"]
         .iter()
         .any(|kind| content_type.starts_with(kind));
     let text = String::from_utf8_lossy(if is_text { &response.body } else { b"" });
     let text: String = text.trim().chars().take(LONGEST).collect();
-    match text.as_str() {
-        "" => format!("HTTP status {status}"),
-        text => format!("HTTP status {status}: {}", printable(text)),
-    }
+    exchange::problem(response.status, &text)
 }
 
 fn words(error: ErrorStack) -> String {

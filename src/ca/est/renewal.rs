@@ -6,7 +6,7 @@ use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::FromDer;
 
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, chain_pem};
 use crate::ca::Order;
 use crate::clock::Time;
 use crate::settings::Secret;
@@ -30,9 +30,8 @@ pub fn has_time(old: &Bundle, now: Time) -> bool {
 /// Chain and key of the old one.
 pub fn pem(old: &Bundle) -> Result<(Vec<u8>, Secret), String> {
     let words = |e: openssl::error::ErrorStack| e.to_string();
-    let chain = old.chain.iter().map(|c| c.to_pem()).collect::<Result<Vec<_>, _>>();
     let key = old.key.private_key_to_pem_pkcs8().map(Secret::new);
-    Ok((chain.map_err(words)?.concat(), key.map_err(words)?))
+    Ok((chain_pem(&old.chain).map_err(words)?, key.map_err(words)?))
 }
 
 /// None: one of them can't be read.
