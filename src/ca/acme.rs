@@ -114,11 +114,12 @@ impl AcmeCa {
         }
     }
 
-    fn issued(&self, chain::Chosen { chain, fallback, remark }: chain::Chosen) -> Issued {
+    /// With what is to be said about the account.
+    fn with_remarks(&self, issued: Issued) -> Issued {
         let mut remarks = self.accounts.take_remarks();
-        remarks.extend(remark);
+        remarks.extend(issued.remark);
         let remark = remarks.join("; ");
-        Issued { chain, fallback, key: None, remark: (!remark.is_empty()).then_some(remark) }
+        Issued { remark: (!remark.is_empty()).then_some(remark), ..issued }
     }
 
     fn account(&self) -> Result<Arc<Account>, IssueError> {

@@ -7,18 +7,15 @@ use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
 use openssl::error::ErrorStack;
-use openssl::hash::MessageDigest;
-use openssl::pkey::PKey;
-use openssl::sign::Signer;
 use serde_json::{Value, json};
 
-use super::exchange::{problem, send};
+use super::exchange::{hmac, problem, send};
 use super::{Ca, IssueError, Order, Progress};
 use crate::bundle::Bundle;
 use crate::clock::Clock;
 use crate::http::url::host_of;
 use crate::http::{Http, Method, Request, Response};
-use crate::settings::{CfsslSettings, Secret};
+use crate::settings::CfsslSettings;
 
 /// One server and profile.
 pub struct CfsslCa {
@@ -126,11 +123,6 @@ impl Ca for CfsslCa {
         let chain = format!("{}\n{}\n", leaf.trim(), self.issuer()?.trim());
         Ok(Progress::Issued(chain.into_bytes().into()))
     }
-}
-
-fn hmac(key: &Secret, text: &[u8]) -> Result<Vec<u8>, ErrorStack> {
-    let key = PKey::hmac(key.bytes())?;
-    Signer::new(MessageDigest::sha256(), &key)?.sign_oneshot_to_vec(text)
 }
 
 fn ours(error: ErrorStack) -> IssueError {

@@ -1,10 +1,21 @@
-//! What the protocols over HTTP have in common: a request sent, and its answer in words.
+//! What the protocols over HTTP have in common: a request signed and sent, and its answer in words.
 
+use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
+use openssl::sign::Signer;
 use serde::de::DeserializeOwned;
 
 use super::IssueError;
 use crate::http::{Http, HttpError, Request, Response};
 use crate::report::printable;
+use crate::settings::Secret;
+
+/// HMAC with SHA-256 (RFC 2104), by a key that the CA has handed out.
+pub fn hmac(key: &Secret, text: &[u8]) -> Result<Vec<u8>, ErrorStack> {
+    let key = PKey::hmac(key.bytes())?;
+    Signer::new(MessageDigest::sha256(), &key)?.sign_oneshot_to_vec(text)
+}
 
 /// Sends a request; `what` is its name in errors.
 pub fn send(

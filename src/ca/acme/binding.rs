@@ -2,12 +2,10 @@
 //! CA has handed out to a customer.
 
 use openssl::error::ErrorStack;
-use openssl::hash::MessageDigest;
-use openssl::pkey::PKey;
-use openssl::sign::Signer;
 use serde_json::{Value, json};
 
 use super::jws::{AccountKey, flattened};
+use crate::ca::exchange::hmac;
 use crate::settings::ExternalAccount;
 
 /// The member `externalAccountBinding` of a newAccount request to `url`.
@@ -17,15 +15,16 @@ pub fn binding(
     url: &str,
 ) -> Result<Value, ErrorStack> {
     let header = json!({"alg": "HS256", "kid": external.kid, "url": url}).to_string();
-    flattened(&header, key.jwk().as_bytes(), |text| {
-        let mac = PKey::hmac(external.key.bytes())?;
-        Signer::new(MessageDigest::sha256(), &mac)?.sign_oneshot_to_vec(text)
-    })
+    flattened(&header, key.jwk().as_bytes(), |text| hmac(&external.key, text))
 }
 
 #[cfg(test)]
 mod tests {
     use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine};
+
+    use openssl::hash::MessageDigest;
+    use openssl::pkey::PKey;
+    use openssl::sign::Signer;
 
     use super::*;
     use crate::settings::Secret;

@@ -6,7 +6,7 @@ use openssl::x509::X509;
 use super::AcmeCa;
 use super::client::Failure;
 use super::link::links;
-use crate::ca::{IssueError, is_chain};
+use crate::ca::{IssueError, Issued, is_chain};
 use crate::http::Response;
 use crate::report::printable;
 
@@ -19,20 +19,11 @@ const PEM_CHAIN: &str = "application/pem-certificate-chain";
 /// CAs have one root that is old and one that is new.
 const MOST_ALTERNATES: usize = 8;
 
-/// A chain in PEM.
-pub struct Chosen {
-    pub chain: Vec<u8>,
-    /// The default, where another one was chosen.
-    pub fallback: Option<Vec<u8>>,
-    /// What is to be said about the choice.
-    pub remark: Option<String>,
-}
-
 /// Fetches the chain at `url`, or that of its alternates which the configuration prefers. What is
 /// wrong with an alternate never costs the certificate: then it is the default chain.
-pub fn download(ca: &AcmeCa, url: &str) -> Result<Chosen, IssueError> {
+pub fn download(ca: &AcmeCa, url: &str) -> Result<Issued, IssueError> {
     let (default, response) = fetch(ca, url).map_err(|f| f.into_error(WHAT))?;
-    let the_default = |chain, remark| Ok(Chosen { chain, fallback: None, remark });
+    let the_default = |chain, remark| Ok(Issued { remark, ..Issued::from(chain) });
     let Some(wanted) = &ca.settings.preferred_chain else { return the_default(default, None) };
     let mut offered = vec![Issuer::of(&default)];
     if offered[0].is(wanted) {
@@ -43,7 +34,7 @@ pub fn download(ca: &AcmeCa, url: &str) -> Result<Chosen, IssueError> {
             Ok(chain) => {
                 let issuer = Issuer::of(&chain);
                 if issuer.is(wanted) {
-                    return Ok(Chosen { chain, fallback: Some(default), remark: None });
+                    return Ok(Issued { fallback: Some(default), ..Issued::from(chain) });
                 }
                 offered.push(issuer);
             }

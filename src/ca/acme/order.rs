@@ -308,7 +308,7 @@ fn finish(
             order.accepted = true; // also if the answer to finalize was lost
             let url = required("certificate", current.certificate.as_deref())?;
             ca.client.check_url("certificate", url)?;
-            download(ca, url).map(|chosen| Progress::Issued(ca.issued(chosen)))
+            download(ca, url).map(|chosen| Progress::Issued(ca.with_remarks(chosen)))
         }
         "pending" | "ready" | "processing" => {
             let wish = ca.client.retry_after(&response);
@@ -340,7 +340,9 @@ fn why_invalid(ca: &AcmeCa, order: &Order, current: &OrderObject) -> IssueError 
     let most = order.names.len() + MORE_AUTHORIZATIONS;
     for url in current.authorizations.iter().flatten().take(most) {
         if ca.client.check_url(WHAT, url).is_ok() {
-            let refused = Authorization::new(url.clone()).look(ca, order);
+            let mut authorization = Authorization::new(url.clone());
+            let refused = authorization.look(ca, order);
+            authorization.withdraw(ca); // should it call itself pending
             if let Err(e @ IssueError::Refused { .. }) = refused {
                 return e;
             }

@@ -8,6 +8,7 @@ use crate::clock::FakeClock;
 use crate::fixture::NOW;
 use crate::http::HttpError;
 use crate::settings::KeyType;
+use crate::settings::Secret;
 
 struct Server {
     answers: Mutex<VecDeque<(u16, Value)>>,

@@ -136,6 +136,11 @@ fn resumed_by_another_process_from_what_the_ca_says() {
         ),
         (
             finishing,
+            vec![look("/order/1", order_object("invalid")), pending()],
+            Err("order is invalid: no reason given"),
+        ),
+        (
+            finishing,
             vec![look("/order/1", order_object("odd\n"))],
             Err("order: unexpected status \"odd \""),
         ),
@@ -154,6 +159,9 @@ fn resumed_by_another_process_from_what_the_ca_says() {
             (Err(error), Err(expected)) => {
                 assert_eq!(error.to_string(), expected);
                 assert!(error.order_is_dead(), "{error:?}");
+                let log = bench.log();
+                let did = |what: &str| log.iter().any(|line| line == what);
+                assert!(did("withdraw a.example") || !did("publish a.example"), "{log:?}");
             }
             (result, expected) => panic!("{told:?}: {result:?}, expected {expected:?}"),
         }
