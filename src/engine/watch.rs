@@ -73,8 +73,8 @@ impl Watch {
         self.rescan(desk);
         if took_over {
             self.bring_challenges(desk);
-        }
-        if leads {
+        } else if leads {
+            // Not in the first look, which the start of a worker waits for.
             self.rekeying.go_on(desk);
         }
         let all = 0..desk.plan.entries.len();
