@@ -40,30 +40,29 @@ pub use ports::{Answer, Crls, Inquiry, Listing, NoAnswer, Ports, Responders};
 pub use schedule::next_action;
 pub use subject::{Subject, Trust, subjects_of_chain};
 
-use desk::{Desk, lock};
+use desk::Desk;
 use pool::Pool;
 
 /// The engine of one worker.
 pub struct Engine {
     desk: Arc<Desk>,
     pool: Arc<Pool>,
-    notes: Notes,
 }
 
-/// What is for the log and changes the state of no entry: the words of programs.
+/// What is for the log and changes the state of no entry: the words of programs, for one.
 type Notes = Arc<Mutex<Vec<Event>>>;
 
 impl Engine {
     /// Starts nothing yet. A keystore that is not there yet is looked for again.
     pub fn new(plan: Plan, host: Arc<dyn Host>, ports: Ports) -> Engine {
         let keystore = Keystore::at(&plan.keystore).with_passwords(plan.passwords.clone());
-        Engine::of(Desk::new(plan, host, ports, keystore), Notes::default())
+        Engine::of(Desk::new(plan, host, ports, keystore, Notes::default()))
     }
 
-    fn of(desk: Desk, notes: Notes) -> Engine {
+    fn of(desk: Desk) -> Engine {
         let desk = Arc::new(desk);
         let pool = Arc::new(Pool::new(Arc::clone(&desk)));
-        Engine { desk, pool, notes }
+        Engine { desk, pool }
     }
 
     /// Starts the threads that are always there. They, and those that they start, inherit the
@@ -97,7 +96,7 @@ impl Engine {
     /// Further lines for the log, from before what [`Engine::take_updates`] would give now. For the
     /// event loop: never blocks.
     pub fn take_notes(&self) -> Vec<Event> {
-        std::mem::take(&mut lock(&self.notes))
+        self.desk.take_notes()
     }
 
     /// At the worker's exit: begins nothing any more, and waits a little for what is under way.

@@ -141,7 +141,7 @@ fn settle(desk: &Desk, entry: &mut Entry) {
         if !bad {
             news.bad_since = None; // a hold was lifted
         }
-        if news.issue_failures == 0 && !news.pending && news.check_failures == 0 {
+        if !news.issue_is_open() && news.check_failures == 0 {
             news.last_error = None;
         }
     });

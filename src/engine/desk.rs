@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::Notes;
 use super::backoff::Jitter;
 use super::board::{Board, Key, Lane};
 use super::entry::Entry;
@@ -32,17 +33,24 @@ pub struct Desk {
     /// Wakes threads that wait for work at the board.
     pub work: Condvar,
     jitter: Mutex<Jitter>,
+    notes: Notes,
 }
 
 impl Desk {
-    pub fn new(plan: Plan, host: Arc<dyn Host>, ports: Ports, keystore: Keystore) -> Desk {
+    pub fn new(
+        plan: Plan,
+        host: Arc<dyn Host>,
+        ports: Ports,
+        keystore: Keystore,
+        notes: Notes,
+    ) -> Desk {
         let entry =
             |(i, settings): (usize, &Arc<_>)| Mutex::new(Entry::new(i, Arc::clone(settings)));
         let entries = plan.entries.iter().enumerate().map(entry).collect();
         let jitter = Mutex::new(Jitter::new(ports.seed));
         let (board, work) = (Mutex::default(), Condvar::new());
         let trust = plan.cas.iter().map(Trust::of).collect();
-        Desk { trust, plan, host, ports, keystore, entries, board, work, jitter }
+        Desk { trust, plan, host, ports, keystore, entries, board, work, jitter, notes }
     }
 
     pub fn now(&self) -> Time {
@@ -204,7 +212,7 @@ impl Desk {
         self.publish(entry, |news| {
             // What was noted since then is about this one: another worker knew it before.
             if news.check_failures > 0 && (stored_at.is_none() || news.noted_at < stored_at) {
-                if news.issue_failures == 0 && !news.pending {
+                if !news.issue_is_open() {
                     news.last_error = None;
                 }
                 (news.next_check, news.check_failures) = (None, 0);
@@ -222,7 +230,7 @@ impl Desk {
         }
         self.publish(entry, |news| {
             news.bad_since = None;
-            if why.is_none() && (news.issue_failures > 0 || news.pending) {
+            if why.is_none() && news.issue_is_open() {
                 (news.next_issue, news.issue_failures, news.pending) = (None, 0, false);
                 if news.check_failures == 0 {
                     news.last_error = None;
@@ -289,6 +297,16 @@ impl Desk {
                 (news.next_crl, news.next_issue) = (None, None);
             });
         }
+    }
+
+    /// A line for the log that changes the state of no entry.
+    pub fn note(&self, event: Event) {
+        lock(&self.notes).push(event);
+        self.host.wake();
+    }
+
+    pub fn take_notes(&self) -> Vec<Event> {
+        std::mem::take(&mut lock(&self.notes))
     }
 
     /// Tells the own event loop of an entry.

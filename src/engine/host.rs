@@ -118,6 +118,11 @@ pub struct News {
 }
 
 impl News {
+    /// An issuance has failed or waits: the error is its own, whatever else goes well.
+    pub fn issue_is_open(&self) -> bool {
+        self.issue_failures > 0 || self.pending
+    }
+
     pub const LIMIT: usize = 1536;
 }
 

@@ -82,7 +82,7 @@ impl Engine {
         // Keyed anew in each process.
         let seed = RandomState::new().hash_one(0);
         let ports = Ports { clock, cas, responders, crls, seed };
-        Ok(Engine::of(Desk::new(plan, host, ports, keystore), notes))
+        Ok(Engine::of(Desk::new(plan, host, ports, keystore, notes)))
     }
 }
 

@@ -2,11 +2,9 @@
 //! watch: at the start, and when somebody brought another key.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::desk::Desk;
-use super::host::Update;
 use crate::clock::Time;
 use crate::keystore::{Holder, KeystoreError};
 use crate::report::{Event, What};
@@ -91,15 +89,7 @@ fn tell_failure(desk: &Desk, holder: &str, error: &KeystoreError) {
 
 /// The line may be about an entry that is not configured any more, or about an account.
 fn tell(desk: &Desk, holder: &str, what: What) {
-    let place = desk.plan.entries.iter().position(|e| e.name.as_str() == holder);
-    let index = place.unwrap_or(0);
-    if desk.plan.entries.is_empty() {
-        return; // there is no worker without any
-    }
-    let view = Arc::new(desk.entry(index).view());
-    let events = vec![Event { entry: holder.to_owned(), what }];
-    desk.board().post(Update { entry: index, view, finished: None, events, counts: vec![] });
-    desk.host.wake();
+    desk.note(Event { entry: holder.to_owned(), what });
 }
 
 /// Of one look: the disk thread has more to do.

@@ -165,7 +165,8 @@ impl World {
             entries: entries.into_iter().map(Arc::new).collect(),
         };
         let ports = self.ports();
-        let desk = Desk::new(plan, host.clone(), ports, self.keystore_of_workers());
+        let desk =
+            Desk::new(plan, host.clone(), ports, self.keystore_of_workers(), Default::default());
         Worker { watch: Watch::new(&desk), desk, host }
     }
 
@@ -334,6 +335,7 @@ impl Worker {
     /// The times of finished demands, the events and the counts since the last call.
     pub fn told(&mut self) -> Told {
         let mut told = Told::default();
+        told.events.extend(self.desk.take_notes().into_iter().map(|e| e.what));
         for update in self.updates() {
             told.finished.extend(update.finished);
             told.events.extend(update.events.into_iter().map(|e| e.what));
