@@ -111,17 +111,23 @@ impl Attempt {
         })
     }
 
-    /// How long one request to the CA may take, if less than usual: nothing may be served, and
-    /// another CA is left to ask in the time that a handshake waits. What is too short for an
+    /// How long one request to the CA may take, if less than usual: handshakes wait for what is
+    /// ordered, and another CA is left to ask in that time. What is too short for an
     /// honest try helps nobody; and every other attempt leaves the CA all of its time, should it be
     /// slow and the only one that works.
     pub fn haste(&self, desk: &Desk, entry: &Entry, now: Time) -> Option<Duration> {
         let others = u32::try_from(self.cas.len()).ok().filter(|others| *others > 0)?;
         let demanded = desk.board().demanded(entry.index);
-        let since = demanded.or(self.why.is_bad().then_some(now))?;
-        let left = patience(now, Some(since), entry.settings.timeout).since(now);
+        let is_waited_for = self.why_now(entry, now).is_waited_for(demanded.is_some());
+        let left = patience(now, demanded.or(Some(now)), entry.settings.timeout).since(now);
         let share = left / (others + 2);
-        (entry.news.issue_failures % 2 == 0 && share >= MINIMUM).then_some(share)
+        let is_turn = entry.news.issue_failures % 2 == 0;
+        (is_waited_for && is_turn && share >= MINIMUM).then_some(share)
+    }
+
+    /// Why it is replaced as things are: it may have become bad since, or have been mended.
+    pub fn why_now(&self, entry: &Entry, now: Time) -> Why {
+        entry.why_replace(now).unwrap_or_else(|| self.why.clone())
     }
 
     /// Has the CAs take back what they published for orders that are of no use. That may take as
@@ -151,10 +157,13 @@ impl Attempt {
     }
 }
 
+/// How the end of a cause begins that tells of haste.
+pub const IN_HASTE: &str = " (in haste: ";
+
 /// A cause as far as it is the same each time: numbers are times, ports and orders, and haste
 /// depends on who waits.
 fn gist(cause: &str) -> String {
-    let lasting = cause.split(" (in haste").next().unwrap_or_default();
+    let lasting = cause.split(IN_HASTE).next().unwrap_or_default();
     lasting.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
@@ -202,7 +211,7 @@ pub fn may_ask(
     }
     let ca = &desk.plan.cas[attempt.ca];
     // What lacks names, or is only suggested, may be due by time as well.
-    let may_wait = matches!(attempt.why, Why::Names | Why::Suggested);
+    let may_wait = attempt.why.gets_half();
     let renewal = entry.renewal_at().filter(|_| may_wait);
     let why = if renewal.is_some_and(|at| at <= now) { &Why::Renewal } else { &attempt.why };
     match budget::allowed_at(&desk.keystore, &entry.settings.name, ca, why, now) {

@@ -10,7 +10,6 @@ use std::time::Duration;
 use super::schedule::Why;
 use crate::clock::Time;
 use crate::keystore::{Keystore, KeystoreError};
-use crate::policy::Badness;
 use crate::settings::{CaSettings, EntryName};
 
 /// When the CA may be asked for one more: `now`, or a later time.
@@ -23,9 +22,7 @@ pub fn allowed_at(
 ) -> Result<Time, KeystoreError> {
     let (count, window) = (ca.budget.count as usize, ca.budget.window);
     let (count, wasted) = match why {
-        Why::Names | Why::Suggested | Why::Bad(Badness::Names) => {
-            ((count / 2).max(1).min(count), false)
-        }
+        why if why.gets_half() => ((count / 2).max(1).min(count), false),
         why if why.is_budgeted() => (count, false),
         _ => (count.max(1), true),
     };

@@ -29,7 +29,7 @@ impl ReplaceJob {
             return self.stuck(desk, attempt, "the order is gone".into());
         };
         let mut entry = desk.entry(self.entry);
-        let why = entry.why_replace(now).unwrap_or_else(|| attempt.why.clone());
+        let why = attempt.why_now(&entry, now);
         let since = if why.is_bad() && !attempt.why.is_bad() {
             entry.news.bad_since.unwrap_or(attempt.since)
         } else {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::desk::Desk;
 use super::entry::Entry;
-use super::subject::{Subject, subjects};
+use super::subject::{Subject, subjects_of_chain};
 use crate::clock::Time;
 use crate::evidence::{Evidence, Status};
 use crate::facts::{Fingerprint, Serial};
@@ -15,8 +15,15 @@ impl Desk {
     /// The certificates of the entry's chain that are checked.
     pub(super) fn subjects(&self, entry: &Entry) -> Vec<Arc<Subject>> {
         let Ok(bundle) = &entry.bundle else { return Vec::new() };
-        let (ca, chain) = (bundle.meta.ca.as_deref(), &bundle.chain);
-        subjects(&self.plan, &self.trust, &entry.settings, ca, chain, &bundle.facts)
+        let cas = &self.plan.cas;
+        let place = |name: &String| cas.iter().position(|c| c.name == *name);
+        // Imported, or of a CA that is configured no longer: the entry's first stands for it.
+        let own = bundle.meta.ca.as_ref().and_then(place);
+        let Some(ca) = own.or_else(|| entry.settings.cas.first().and_then(place)) else {
+            return Vec::new();
+        };
+        let (evidence, trust) = (&cas[ca].evidence, &self.trust[ca]);
+        subjects_of_chain(evidence, trust, ca, &bundle.chain, &bundle.facts)
     }
 
     /// Further certificates of ours that its issuer issued: an answer may tell of several. Only

@@ -112,13 +112,12 @@ fn postpone(desk: &Desk, entry: &mut Entry, next: Time) {
 /// Where it goes on: handshakes that wait for a name that the certificate lacks need another one.
 pub fn after(entry: &Entry, now: Time, since: Option<Time>, end: End) -> Next {
     let is_due = entry.news.next_issue.is_none_or(|next| next <= now);
-    let why = entry.why_replace(now);
-    let waited_for = match &why {
-        Some(Why::Bad(_)) => true,
-        Some(Why::Names) => since.is_some(),
-        _ => false,
-    };
-    Next::Done(if waited_for && is_due { End::HandOver } else { end })
+    let waited_for = |why: Why| why.is_waited_for(since.is_some());
+    Next::Done(if entry.why_replace(now).is_some_and(waited_for) && is_due {
+        End::HandOver
+    } else {
+        end
+    })
 }
 
 /// There is proof: nothing is left of earlier failures.
@@ -128,7 +127,7 @@ pub fn settle_news(desk: &Desk, entry: &mut Entry) {
         news.next_check = None;
         news.check_failures = 0;
         news.working = None;
-        if news.issue_failures == 0 && !news.pending && news.crl_failures == 0 {
+        if !news.issue_is_open() && news.crl_failures == 0 {
             news.last_error = None;
         }
         if !bad {

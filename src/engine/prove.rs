@@ -15,8 +15,7 @@ use super::job::{Next, patience};
 use super::ports::{Answer, Inquiry, NoAnswer};
 use super::replace::{ReplaceJob, postpone};
 use super::round::worst;
-use super::schedule::Why;
-use super::subject::{Subject, subjects};
+use super::subject::{Subject, subjects_of_chain};
 use crate::bundle::private_key;
 use crate::clock::{SKEW, Time};
 use crate::evidence::chain::{ChainError, CheckedChain, check_new_chain};
@@ -82,9 +81,8 @@ impl ReplaceJob {
             }
             Err(error) => return self.reject_chain(desk, attempt, error.to_string()),
         };
-        let chain = &checked.chain;
-        let all =
-            subjects(&desk.plan, &desk.trust, &settings, Some(&ca.name), chain, &checked.facts);
+        let (trust, chain) = (&desk.trust[attempt.ca], &checked.chain);
+        let all = subjects_of_chain(&ca.evidence, trust, attempt.ca, chain, &checked.facts);
         let proof = Proof {
             checked,
             subjects: all,
@@ -293,9 +291,8 @@ impl ReplaceJob {
         let now = desk.now();
         let mut entry = desk.entry(self.entry);
         // What is replaced may have become bad meanwhile.
-        let why = entry.why_replace(now).unwrap_or_else(|| attempt.why.clone());
-        let demanded = desk.board().demanded(self.entry).is_some();
-        let wanted = why.is_bad() || (why == Why::Names && demanded);
+        let why = attempt.why_now(&entry, now);
+        let wanted = why.is_waited_for(desk.board().demanded(self.entry).is_some());
         if wanted && entry.settings.check == Check::Soft {
             drop(entry);
             return self.commit(desk, attempt, proof, Some(failure));

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::attempt::{Attempt, Failure, may_ask, note_issuance, write_off};
+use super::attempt::{Attempt, Failure, IN_HASTE, may_ask, note_issuance, write_off};
 use super::desk::{Desk, brief};
 use super::entry::Entry;
 use super::host::{Count, Working};
@@ -197,8 +197,9 @@ impl ReplaceJob {
         let mut entry = desk.entry(self.entry);
         let ca = &desk.plan.cas[attempt.ca].name;
         let cause = format!("\"{ca}\": the order is still pending");
+        let is_told = attempt.taken_up && entry.news.pending;
         drop(attempt);
-        leave_pending(desk, &mut entry, &cause, now + time)
+        leave_pending(desk, &mut entry, &cause, now + time, is_told)
     }
 
     /// An error of a CA: the next one is asked, but not with what is wrong with the name.
@@ -228,7 +229,7 @@ impl ReplaceJob {
         drop(entry);
         let cause = match (error, limit) {
             (IssueError::Unreachable { .. }, Some(limit)) => {
-                format!("{error} (in haste: {:.1} s a request)", limit.as_secs_f32())
+                format!("{error}{IN_HASTE}{:.1} s a request)", limit.as_secs_f32())
             }
             _ => error.to_string(),
         };
@@ -366,8 +367,7 @@ pub fn give_up(desk: &Desk, entry: &mut Entry, cause: &str) -> Next {
 }
 
 /// Nothing has failed: the order is asked about again then. Told once, however long it takes.
-fn leave_pending(desk: &Desk, entry: &mut Entry, cause: &str, next: Time) -> Next {
-    let is_told = entry.news.pending && entry.news.last_error.as_deref() == Some(cause);
+fn leave_pending(desk: &Desk, entry: &mut Entry, cause: &str, next: Time, is_told: bool) -> Next {
     let event = What::IssueFailed { cause: cause.into(), retry: next.since(desk.now()) };
     desk.tell(entry, if is_told { vec![] } else { vec![event] }, vec![]);
     desk.publish(entry, |news| {

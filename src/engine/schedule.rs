@@ -36,8 +36,18 @@ impl Why {
         }
     }
 
+    /// Whether the budget gives it half only: something must be left for a revocation.
+    pub fn gets_half(&self) -> bool {
+        matches!(self, Why::Names | Why::Suggested | Why::Bad(Badness::Names))
+    }
+
     pub fn is_bad(&self) -> bool {
         matches!(self, Why::Bad(_))
+    }
+
+    /// Whether handshakes have to wait for it; `demanded`: some wait for the entry.
+    pub fn is_waited_for(&self, demanded: bool) -> bool {
+        self.is_bad() || (*self == Why::Names && demanded)
     }
 
     pub fn badness(&self) -> Option<&Badness> {

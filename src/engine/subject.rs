@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use openssl::x509::{X509, X509Ref};
 
-use super::host::Plan;
 use super::ports::Inquiry;
 use crate::evidence::Source;
 use crate::evidence::chain::{find_issuer, issued_by};
 use crate::evidence::roots::system_roots;
 use crate::facts::CertFacts;
-use crate::settings::{CaSettings, EntrySettings, EvidenceSettings};
+use crate::settings::{CaSettings, EvidenceSettings};
 
 pub struct Subject {
     pub certificate: X509,
@@ -107,24 +106,8 @@ impl Trust {
     }
 }
 
-/// The certificates of a chain (leaf first) that the CA of this name delivered (None: imported).
-/// `trust`: in the order of `plan.cas`.
-pub fn subjects(
-    plan: &Plan,
-    trust: &[Trust],
-    settings: &EntrySettings,
-    ca: Option<&str>,
-    chain: &[X509],
-    facts: &CertFacts,
-) -> Vec<Arc<Subject>> {
-    let place = |name: &str| plan.cas.iter().position(|c| c.name == name);
-    // One that is configured no longer, or never was: the entry's first stands for it.
-    let found = ca.and_then(place).or_else(|| settings.cas.first().and_then(|c| place(c)));
-    let Some(ca) = found else { return Vec::new() };
-    subjects_of_chain(&plan.cas[ca].evidence, &trust[ca], ca, chain, facts)
-}
-
-/// The same where it is known what is configured for the leaf. `ca`: the CA's place in the plan.
+/// The certificates of a chain (leaf first) that are checked. `own` and `trust` are of the CA that
+/// delivered it, `ca` is its place in the plan.
 pub fn subjects_of_chain(
     own: &EvidenceSettings,
     trust: &Trust,

@@ -127,3 +127,17 @@ fn a_ca_that_hangs_leaves_time_for_the_next() {
         assert_ne!(world.stored(), Some(hex(0x11)), "{bad} {cas:?}");
     }
 }
+
+/// A handshake that waits for a responder does not wait for a renewal.
+#[test]
+fn a_renewal_is_not_in_haste_though_a_handshake_waits() {
+    let mut world = World::with(|w| w.settings.check_interval = s(0));
+    world.store_as(Spec { serial: 0x11, life: (-60 * DAY, DAY), ..Spec::default() });
+    world.settings.cas = vec!["one".into(), "two".into()];
+    world.cas[0].script(vec![Do::Down]);
+    let mut worker = world.worker();
+    worker.look();
+    worker.demand();
+    world.drive(&mut [&mut worker]);
+    assert_eq!(world.cas[0].limits.lock().unwrap().first(), Some(&s(30)));
+}

@@ -170,3 +170,17 @@ fn what_waits_is_in_the_status_though_checks_go_well() {
     world.pass(&mut [&mut worker], s(5));
     assert_eq!((worker.news().last_error, worker.news().next_issue), (None, None));
 }
+
+#[test]
+fn what_waits_is_told_once_whatever_fails_beside_it() {
+    let world = World::with(|w| w.settings.check_interval = s(200));
+    let old = world.store(0x11);
+    world.responder.say(&old, &[Say::Good, Say::Nothing(None)]);
+    world.cas[0].script((0..8).map(|_| Do::Wait(s(300))).collect());
+    let mut worker = world.worker();
+    world.clock.advance(s(21 * 86_400));
+    world.pass(&mut [&mut worker], s(2000));
+    let lines = worker.told().lines().join("\n");
+    assert!(lines.contains("CHECK failed"), "{lines}");
+    assert_eq!(lines.matches("still pending").count(), 1, "{lines}");
+}
