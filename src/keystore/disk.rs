@@ -245,25 +245,16 @@ impl Dir {
         }
     }
 
-    /// Removes a folder with the files in it.
-    pub fn remove_folder(&self, name: &str) -> Result<(), KeystoreError> {
-        let Some(dir) = self.enter(name)? else { return Ok(()) };
-        for file in dir.names()? {
-            dir.remove(&file)?;
-        }
-        match fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(cause) => Err(self.failed("rmdir", name, cause)),
-        }
-    }
-
     /// Removes what a name stands for, whatever it is, with all that is in it.
     pub fn remove_all(&self, name: &str) -> Result<(), KeystoreError> {
         let Some(dir) = self.folder(name)? else { return self.remove(name) };
         for inside in dir.names()? {
             dir.remove_all(&inside)?;
         }
-        self.remove_folder(name)
+        match fs::unlinkat(&self.fd, name, AtFlags::REMOVEDIR) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(cause) => Err(self.failed("rmdir", name, cause)),
+        }
     }
 
     /// What lies in the folder. Names that are not UTF-8 are none of ours.

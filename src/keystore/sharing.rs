@@ -66,7 +66,7 @@ pub fn make(
     if parent.take_new(staging, &unborn, folder)? {
         parent.sync()?;
     } else {
-        let _ = staging.remove_folder(&unborn); // an empty one is in nobody's way
+        let _ = staging.remove_all(&unborn); // an empty one is in nobody's way
     }
     parent.enter(folder)?.ok_or_else(|| parent.failed("open", folder, Errno::NOENT))
 }

@@ -80,7 +80,7 @@ impl Keystore {
             Some(_) => paths::staged(name, paths::NEW_VERSION),
             None => paths::NEW_VERSION.into(),
         };
-        nursery.remove_folder(&unborn)?;
+        nursery.remove_all(&unborn)?;
         let new = nursery.make(&unborn)?;
         new.create(paths::KEY, key_pem.bytes(), true)?;
         new.create(paths::CHAIN, chain_pem, true)?;
@@ -210,10 +210,7 @@ fn unfit_cause(name: &EntryName, cause: String) -> KeystoreError {
 /// Removes what a dead process left half-written or half-removed.
 fn clean(versions: &Dir) -> Result<(), KeystoreError> {
     for left in versions.names()?.iter().filter(|n| paths::is_temporary(n)) {
-        let removed = versions.remove_folder(left);
-        if left == paths::NEW_VERSION {
-            removed?; // it would be written into; the others are only garbage
-        }
+        let _ = versions.remove_all(left); // garbage, and what is to be written into is looked at
     }
     Ok(())
 }
@@ -226,7 +223,7 @@ fn forget_old(versions: &Dir, current: u64) -> Result<(), KeystoreError> {
     for number in numbers.into_iter().skip(KEEP).filter(|n| *n != current) {
         let dead = paths::dead_version(number);
         versions.rename(&paths::version(number), &dead)?;
-        versions.remove_folder(&dead)?;
+        versions.remove_all(&dead)?;
     }
     Ok(())
 }

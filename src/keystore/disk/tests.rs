@@ -62,7 +62,7 @@ fn follows_no_link_and_waits_for_no_pipe() {
 fn removes_folders() {
     let (_temp, dir) = dir();
     dir.make("d").unwrap().replace("x", b"").unwrap();
-    dir.remove_folder("d").unwrap();
-    dir.remove_folder("d").unwrap();
+    dir.remove_all("d").unwrap();
+    dir.remove_all("d").unwrap();
     assert!(dir.enter("d").unwrap().is_none());
 }
