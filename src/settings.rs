@@ -340,6 +340,27 @@ impl Passwords {
         Passwords(all)
     }
 
+    /// Of a password file: one a line, in any system's lines. The error is the cause in words.
+    pub fn of_lines(file: &Secret) -> Result<Passwords, String> {
+        // Each may be tried on a key, which takes its time.
+        const MOST: usize = 16;
+        const LONGEST: usize = 1024;
+        let without_cr = |line: &[u8]| {
+            let end = line.iter().rposition(|b| *b != b'\r').map_or(0, |last| last + 1);
+            Secret::new(line[..end].to_vec())
+        };
+        let lines = file.bytes().split(|b| *b == b'\n').map(without_cr);
+        let lines: Vec<Secret> = lines.filter(|line| !line.bytes().is_empty()).collect();
+        match lines.len() {
+            0 => Err("no password found".into()),
+            1..=MOST if lines.iter().all(|line| line.bytes().len() <= LONGEST) => {
+                Ok(Passwords(lines))
+            }
+            1..=MOST => Err("a line is too long".into()),
+            lines => Err(format!("{lines} passwords found")),
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

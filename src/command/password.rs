@@ -6,21 +6,14 @@ use zeroize::Zeroizing;
 
 use super::answer::Failure;
 use super::keyfile::read_file;
-use crate::settings::{self, Secret};
+use crate::settings;
 
-/// All lines of the keystore's own password file.
+/// The keystore's own password file, as the module reads it.
 pub fn of_keystore(path: &Path) -> Result<settings::Passwords, Failure> {
     let bytes = read_file(path)?;
-    let line = |line: &[u8]| Secret::new(line.strip_suffix(b"\r").unwrap_or(line).to_vec());
-    let lines = bytes.bytes().split(|b| *b == b'\n').map(line);
-    let lines: Vec<Secret> = lines.filter(|line| !line.bytes().is_empty()).collect();
-    if lines.is_empty() {
-        let path = path.display();
-        return Err(Failure::bad(format!(
-            "--keystore-password-file \"{path}\": no password found"
-        )));
-    }
-    Ok(settings::Passwords::new(lines))
+    settings::Passwords::of_lines(&bytes).map_err(|cause| {
+        Failure::bad(format!("--keystore-password-file \"{}\": {cause}", path.display()))
+    })
 }
 
 /// The passwords of a file with keys in it.

@@ -109,22 +109,7 @@ pub(super) fn account_key(path: &str, directive: &str, read: Read) -> Result<Sec
 
 /// Passwords, one a line.
 pub(super) fn passwords(path: &str, directive: &str, read: Read) -> Result<Passwords, String> {
-    // Each may be tried on a key, which takes its time.
-    const MOST: usize = 16;
-    const LONGEST: usize = 1024;
-    let checked = read(path).map(Secret::new).and_then(|file| {
-        let line = |line: &[u8]| Secret::new(without_cr(line).to_vec());
-        let lines = file.bytes().split(|b| *b == b'\n').map(line);
-        let lines: Vec<Secret> = lines.filter(|line| !line.bytes().is_empty()).collect();
-        match lines.len() {
-            0 => Err("no password found".into()),
-            1..=MOST if lines.iter().all(|line| line.bytes().len() <= LONGEST) => {
-                Ok(Passwords::new(lines))
-            }
-            1..=MOST => Err("a line is too long".into()),
-            lines => Err(format!("{lines} passwords found")),
-        }
-    });
+    let checked = read(path).map(Secret::new).and_then(|file| Passwords::of_lines(&file));
     let accepted = "a file with 1 to 16 passwords, one a line, of 1024 bytes at most";
     let value = format!("password_file={path}");
     checked.map_err(|cause| unusable(&value, directive, &cause, accepted))
@@ -146,13 +131,6 @@ pub(super) fn auth_key(path: &str, directive: &str, read: Read) -> Result<Secret
     });
     let accepted = "a file with the profile's key, 32 or more hexadecimal digits and nothing else";
     checked.map_err(|cause| unusable(path, directive, &cause, accepted))
-}
-
-fn without_cr(mut line: &[u8]) -> &[u8] {
-    while let Some(rest) = line.strip_suffix(b"\r") {
-        line = rest;
-    }
-    line
 }
 
 /// The HMAC key of an external account binding. CAs hand it out in base64url; what mail and
