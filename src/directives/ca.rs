@@ -20,7 +20,7 @@ use crate::settings::{
     VaultSettings, WaySettings,
 };
 
-/// The protocols, by name. More come in later releases.
+/// The protocols, by name.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum Kind {
     #[default]
@@ -174,18 +174,15 @@ impl RawCa {
         self.token_file = Some(file);
     }
 
-    /// Whether the program of `command` is there, as far as its mode tells.
-    pub fn check_command(&self) -> Result<(), String> {
-        let path = self.command.iter().flatten().next().map_or("", String::as_str);
-        program(path, "command")
-    }
-
-    /// The same of the program behind `challenge`, if there is one.
-    pub fn check_hook(&self) -> Result<(), String> {
-        match &self.challenge {
-            Some((_, Some(hook))) => program(hook, "challenge"),
-            _ => Ok(()),
-        }
+    /// Whether the program that a directive names, if it names one, is there, as far as its mode
+    /// tells.
+    pub fn check_program(&self, directive: &str) -> Result<(), String> {
+        let path = match directive {
+            "command" => self.command.iter().flatten().next(),
+            "challenge" => self.challenge.as_ref().and_then(|(_, hook)| hook.as_ref()),
+            _ => None,
+        };
+        path.map_or(Ok(()), |path| program(path, directive))
     }
 
     /// At the end of the block.

@@ -178,13 +178,7 @@ unsafe extern "C" fn ca_line(
             if w[0] == "token_file" {
                 raw.resolve_token_file(full_name(cf, w[1], 1)?.into());
             }
-            if w[0] == "command" {
-                raw.check_command()?;
-            }
-            if w[0] == "challenge" {
-                raw.check_hook()?;
-            }
-            Ok(())
+            raw.check_program(w[0])
         });
         or_refuse(cf, result)
     })
