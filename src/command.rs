@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -96,10 +97,20 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(args) => args,
         Err(error) => return usage(&error),
     };
-    let done = NetworkHttp::new(&WaySettings::default())
-        .map_err(Failure::unknown)
+    let way = match &args.action {
+        Action::Check(check) => check.way(),
+        _ => Ok(WaySettings::default()),
+    };
+    let done = way
+        .and_then(|way| NetworkHttp::new(&way).map_err(Failure::unknown))
         .and_then(|http| run(&args, &SystemClock, &http));
     tell(args.json, done)
+}
+
+/// Waits for another process; there is nothing to be told by.
+#[allow(clippy::disallowed_methods)]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(100));
 }
 
 fn run(args: &Args, clock: &dyn Clock, http: &dyn Http) -> Result<Answer, Failure> {
@@ -206,7 +217,7 @@ hexadecimal in lower case. What failed is {\"error\": \"...\"}.
   check   {name, result, cause, serial, not_after, stored, certificates: [{subject, serial, is_ca,
           status, answers: [{source, url, status, reason, revoked_at, this_update, next_update,
           error}]}]}
-  renew   {name, requested, watched}
+  renew   {name, requested}
   import  {name, serial, not_after, names, version, chain_length, replaced_serial}
   export  {name, serial, file, alias, chain_length}
 States and results: valid or good, revoked, expired, not_yet_valid, wrong_name, broken, missing;

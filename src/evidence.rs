@@ -47,6 +47,26 @@ pub enum Status {
     Unknown,
 }
 
+impl Source {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Source::Ocsp => "ocsp",
+            Source::Crl => "crl",
+        }
+    }
+}
+
+impl Status {
+    /// Without what belongs to it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Status::Good => "good",
+            Status::Revoked { .. } => "revoked",
+            Status::Unknown => "unknown",
+        }
+    }
+}
+
 /// CRLReason (RFC 5280, 5.3.1) under its own names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

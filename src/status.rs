@@ -141,11 +141,7 @@ impl EvidenceView {
     fn new(evidence: &Evidence) -> EvidenceView {
         EvidenceView {
             source: evidence.source,
-            status: match evidence.status {
-                EvidenceStatus::Good => "good",
-                EvidenceStatus::Revoked { .. } => "revoked",
-                EvidenceStatus::Unknown => "unknown",
-            },
+            status: evidence.status.as_str(),
             this_update: evidence.this_update.rfc3339(),
             next_update: evidence.next_update.map(Time::rfc3339),
             checked_at: evidence.checked_at.rfc3339(),

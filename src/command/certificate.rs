@@ -41,20 +41,11 @@ pub fn link_json(certificate: &X509Ref, facts: &CertFacts) -> Value {
     })
 }
 
-/// `good`, `revoked`, `unknown`.
-pub fn status_word(status: &Status) -> &'static str {
-    match status {
-        Status::Good => "good",
-        Status::Revoked { .. } => "revoked",
-        Status::Unknown => "unknown",
-    }
-}
-
 /// For people: the status, its reason, and its times.
 pub fn status_text(evidence: &Evidence) -> String {
     let status = match &evidence.status {
         Status::Revoked { reason, at } => format!("revoked at {at} ({})", reason.as_str()),
-        other => status_word(other).into(),
+        other => other.as_str().into(),
     };
     let until = evidence.next_update.map(|t| format!(", until {t}")).unwrap_or_default();
     format!("{status}, said at {}{until}", evidence.this_update)

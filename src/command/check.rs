@@ -12,14 +12,14 @@ use serde_json::{Value, json};
 
 use super::World;
 use super::answer::{Answer, Exit, Failure, table};
-use super::certificate::{revocation_json, status_text, status_word, subject, time_json};
+use super::certificate::{revocation_json, status_text, subject, time_json};
 use super::entry::{Entry, State};
 use super::keyfile::read_file;
 use crate::bundle::{Bundle, chain_pem};
 use crate::engine::{Subject, Trust, subjects_of_chain};
 use crate::evidence::chain::{ChainError, check_new_chain};
-use crate::evidence::{Evidence, Source, Status};
-use crate::settings::{EntryName, EvidenceSettings};
+use crate::evidence::{Evidence, Status};
+use crate::settings::{EntryName, EvidenceSettings, WaySettings};
 
 mod ask;
 
@@ -32,7 +32,7 @@ pub struct Args {
     /// PEM of roots and other issuers that the chain leaves out, as in the CA's block
     #[arg(long, value_name = "FILE")]
     issuer_certificate: Option<PathBuf>,
-    /// PEM of roots in the place of the system's, as in the CA's block
+    /// PEM of roots in the place of the system's, also for TLS, as in the CA's block
     #[arg(long, value_name = "FILE")]
     trusted_certificate: Option<PathBuf>,
     /// Ask this OCSP responder about the leaf, not the one that it names
@@ -46,6 +46,18 @@ pub struct Args {
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
 }
+
+impl Args {
+    /// The way to responders and CRLs: over TLS the same roots are trusted, as in the CA's block.
+    pub fn way(&self) -> Result<WaySettings, Failure> {
+        let Some(path) = &self.trusted_certificate else { return Ok(WaySettings::default()) };
+        read_certificates(path, TRUSTED)?;
+        let pem = read_file(path)?.bytes().to_vec();
+        Ok(WaySettings { trusted_certificate: Some(pem), ..WaySettings::default() })
+    }
+}
+
+const TRUSTED: &str = "--trusted-certificate";
 
 /// What came of it, worst first where several are true.
 enum Verdict {
@@ -63,7 +75,7 @@ pub fn run(world: &World, args: &Args) -> Result<Answer, Failure> {
         path.as_deref().map(|path| read_certificates(path, option)).transpose()
     };
     let anchors = read(&args.issuer_certificate, "--issuer-certificate")?;
-    let roots = read(&args.trusted_certificate, "--trusted-certificate")?;
+    let roots = read(&args.trusted_certificate, TRUSTED)?;
     let mut entry = Entry::find(world, &args.name)?;
     let Ok(bundle) = entry.loaded.clone() else {
         let verdict = Verdict::State(entry.state(world.clock.now()));
@@ -181,16 +193,12 @@ fn rows(asked: &Asked) -> Vec<Vec<String>> {
         return vec![vec![serial, "not asked".into(), asked.why_silent().into()]];
     }
     let row = |answer: &ask::Answered| {
-        let source = match answer.source {
-            Source::Ocsp => "ocsp",
-            Source::Crl => "crl",
-        };
         let what = match &answer.outcome {
             Ok(evidence) => format!("{}, {}", status_text(evidence), answer.url),
             // The URL is in it.
             Err(cause) => format!("no answer: {cause}"),
         };
-        vec![serial.clone(), source.into(), what]
+        vec![serial.clone(), answer.source.as_str().into(), what]
     };
     asked.answers.iter().map(row).collect()
 }
@@ -201,7 +209,7 @@ fn certificate_json(asked: &Asked) -> Value {
         "subject": subject(certificate),
         "serial": facts.serial,
         "is_ca": is_ca,
-        "status": asked.status().map(status_word),
+        "status": asked.status().map(Status::as_str),
         "answers": asked.answers.iter().map(answer_json).collect::<Vec<_>>(),
     })
 }
@@ -211,12 +219,9 @@ fn answer_json(answer: &ask::Answered) -> Value {
     let status: Option<&Status> = evidence.map(|e| &e.status);
     let (reason, revoked_at) = status.map_or((Value::Null, Value::Null), revocation_json);
     json!({
-        "source": match answer.source {
-            Source::Ocsp => "ocsp",
-            Source::Crl => "crl",
-        },
+        "source": answer.source,
         "url": answer.url,
-        "status": status.map(status_word),
+        "status": status.map(Status::as_str),
         "reason": reason,
         "revoked_at": revoked_at,
         "this_update": evidence.map(|e| e.this_update.rfc3339()),

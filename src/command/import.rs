@@ -168,13 +168,8 @@ fn lock(world: &World, name: &EntryName) -> Result<Lock, Failure> {
             );
             return Err(Failure::unknown(line));
         }
-        pause();
+        crate::command::pause();
     }
-}
-
-#[allow(clippy::disallowed_methods)] // waiting for another process; there is nothing to be told by
-fn pause() {
-    std::thread::sleep(Duration::from_millis(100));
 }
 
 const PATIENCE: Duration = Duration::from_secs(60);

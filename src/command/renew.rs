@@ -12,7 +12,7 @@ pub fn run(world: &World, name: &EntryName) -> Result<Answer, Failure> {
     Entry::expect(world, name)?;
     // News is not kept for those who come later.
     let watched = world.keystore.is_watched()?;
-    let json = json!({ "name": name.as_str(), "requested": watched, "watched": watched });
+    let json = json!({ "name": name.as_str(), "requested": watched });
     if !watched {
         let note = format!(
             "\"{name}\": not requested: no running nginx watches this keystore: start it, and ask \

@@ -4,12 +4,10 @@ use serde_json::{Value, json};
 
 use super::World;
 use super::answer::{Answer, Failure, table, words};
-use super::certificate::{
-    key_type, link_json, revocation_json, status_text, status_word, subject, time_json,
-};
+use super::certificate::{key_type, link_json, revocation_json, status_text, subject, time_json};
 use super::entry::Entry;
 use crate::bundle::{Bundle, Replaced};
-use crate::evidence::{Evidence, Source};
+use crate::evidence::Evidence;
 use crate::keystore::{Issuance, Pending};
 use crate::report::printable;
 use crate::settings::EntryName;
@@ -96,16 +94,9 @@ fn beside_rows(entry: &Entry, beside: &Beside) -> Vec<Vec<String>> {
 }
 
 fn evidence_text(evidence: &Evidence) -> String {
-    let (serial, source) = (&evidence.serial, source_word(evidence.source));
+    let (serial, source) = (&evidence.serial, evidence.source.as_str());
     let (status, url) = (status_text(evidence), printable(&evidence.responder));
     format!("serial {serial}: {status}, asked at {}, {source} {url}", evidence.checked_at)
-}
-
-fn source_word(source: Source) -> &'static str {
-    match source {
-        Source::Ocsp => "ocsp",
-        Source::Crl => "crl",
-    }
 }
 
 fn certificate_json(bundle: &Bundle) -> Value {
@@ -161,8 +152,8 @@ fn evidence_json(evidence: &Evidence) -> Value {
     json!({
         "certificate": evidence.certificate,
         "serial": evidence.serial,
-        "source": source_word(evidence.source),
-        "status": status_word(&evidence.status),
+        "source": evidence.source,
+        "status": (&evidence.status).as_str(),
         "reason": reason,
         "revoked_at": revoked_at,
         "this_update": evidence.this_update.rfc3339(),

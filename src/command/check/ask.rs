@@ -109,7 +109,7 @@ impl Asking<'_> {
         let outcome = loop {
             match crls.look_up(self.world.http, self.world.clock, &query) {
                 Ok(crl::Found::Answer { evidence, .. }) => break Ok(evidence),
-                Ok(crl::Found::Busy) if self.world.clock.now() < until => pause(),
+                Ok(crl::Found::Busy) if self.world.clock.now() < until => crate::command::pause(),
                 Ok(crl::Found::Busy) => {
                     break Err(format!("crl: somebody else is still fetching it, source={url}"));
                 }
@@ -144,9 +144,9 @@ impl Asking<'_> {
 
     /// An answer about what was replaced meanwhile must not take the place of its successor's.
     fn is_staple(&self, entry: &Entry, subject: &Subject) -> bool {
-        let current = self.world.keystore.load(&entry.name);
+        let current = || self.world.keystore.load(&entry.name);
         let is_current = |b: &Bundle| b.facts.fingerprint == self.bundle.facts.fingerprint;
-        !subject.is_ca && matches!(current, Ok(Ok(current)) if is_current(&current))
+        !subject.is_ca && matches!(current(), Ok(Ok(current)) if is_current(&current))
     }
 }
 
@@ -206,9 +206,4 @@ pub const NO_ISSUER: &str = "the certificate of its issuer is not in the chain: 
 
 fn tells(answered: &Answered) -> bool {
     matches!(&answered.outcome, Ok(evidence) if evidence.status != Status::Unknown)
-}
-
-#[allow(clippy::disallowed_methods)] // waiting for another process; there is nothing to be told by
-fn pause() {
-    std::thread::sleep(Duration::from_millis(100));
 }

@@ -4,7 +4,7 @@ use openssl::pkey::{PKey, Private};
 use openssl::x509::X509;
 
 use super::{Contents, FoundKey, KeyFileError, Passwords};
-use crate::bundle::is_encrypted;
+use crate::bundle::{KeyError, private_key};
 
 const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
@@ -48,16 +48,15 @@ fn take_in(
 }
 
 fn key(block: &[u8], passwords: &Passwords) -> Result<PKey<Private>, KeyFileError> {
-    if !is_encrypted(block) {
-        // Should it ask for a password all the same: none, and not the terminal.
-        let key = PKey::private_key_from_pem_callback(block, |_| Ok(0));
-        return key.map_err(|e| malformed("private key", &e));
+    match private_key(block) {
+        Ok(key) => Ok(key),
+        Err(KeyError::OpenSsl(errors)) => Err(malformed("private key", &errors)),
+        Err(KeyError::Encrypted) if !passwords.are_given() => Err(KeyFileError::Encrypted),
+        Err(KeyError::Encrypted) => {
+            let key = PKey::private_key_from_pem_passphrase(block, passwords.key().as_bytes());
+            key.map_err(|_| KeyFileError::Password)
+        }
     }
-    if !passwords.are_given() {
-        return Err(KeyFileError::Encrypted);
-    }
-    let key = PKey::private_key_from_pem_passphrase(block, passwords.key().as_bytes());
-    key.map_err(|_| KeyFileError::Password)
 }
 
 fn malformed(what: &str, error: &openssl::error::ErrorStack) -> KeyFileError {

@@ -271,6 +271,13 @@ fn an_intermediate_that_can_not_be_asked_about_is_no_proof() {
         let names_option = answer.text.contains("--issuer-certificate names a file with it");
         assert_eq!(names_option, exit == Exit::Unknown, "{}", answer.text);
     }
+    let way = |file: &str| {
+        let args = ["cert-autofetch", "check", "a.example", "--trusted-certificate", file];
+        let Action::Check(args) = Args::try_parse_from(args).unwrap().action else { panic!() };
+        args.way().map(|way| way.trusted_certificate)
+    };
+    assert_eq!(way(&root).unwrap().unwrap(), std::fs::read(&root).unwrap(), "for TLS too");
+    assert!(way("/dev/null").is_err());
     let (exit, line) = scene.fail(&["check", "a.example", "--trusted-certificate", "/dev/null"]);
     assert_eq!(exit, Exit::Bad);
     assert!(line.starts_with("--trusted-certificate"), "{line}");
