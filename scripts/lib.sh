@@ -276,7 +276,7 @@ unpack_of_sid() {
         dpkg -x "$own/$1"_*.deb "$2.new" && rm -rf "$2" "$own" && mv "$2.new" "$2"
 }
 
-# Tells the tests where it is. Tests that need it say so and do nothing where it can't be had.
+# Tells the tests where it is. Where it can't be had test.sh leaves out the tests that need it, and says so.
 find_pebble_new() {
     local file=$ROOT/target/pebble-new/usr/bin/pebble
     [ ! -x "$file" ] || export CERT_AUTOFETCH_PEBBLE_NEW=$file

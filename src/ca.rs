@@ -24,7 +24,7 @@ pub trait Ca: Send + Sync {
     /// The name from the configuration.
     fn name(&self) -> &str;
 
-    /// The host that requests go to: at most two jobs at a time talk to one host.
+    /// The host that requests go to: at most two jobs of a worker at a time talk to one host.
     fn host(&self) -> &str;
 
     /// Goes on with `order` until it must wait or is done. The caller saves `order` after each

@@ -1,5 +1,6 @@
 //! The configuration, as far as it needs no nginx: which directives there are, what their values
-//! may be, and the settings that come of them. Reads no file itself and resolves no path.
+//! may be, and the settings that come of them. Reads no file itself (it only looks whether a program
+//! can be run) and resolves no path.
 //!
 //! A directive is checked when it is read, so that nginx can name its file and line; what only
 //! the whole configuration tells (unknown CAs, server names, conflicts) is checked by [`entry`]

@@ -177,8 +177,8 @@ const SLICE: Duration = Duration::from_millis(500);
 /// nginx as a daemon has umask 0: what a program writes would be everybody's to write to.
 /// Program and arguments are `"$@"`: no text of theirs is ever read as a script. The program runs
 /// in the background only because a shell handles signals while it waits, not while something runs
-/// before it, and its own words about how it ended go nowhere. SIGTERM comes at the time limit, or when the worker dies (see nginx's `prepare`) and
-/// nobody is left who would send SIGKILL.
+/// before it, and its own words about how it ended go nowhere. SIGTERM comes at the time limit, or
+/// when the worker dies (see nginx's `prepare`) and nobody is left who would send SIGKILL.
 const SUPERVISOR: &str = r#"
 umask 077
 marker=$1
