@@ -153,7 +153,7 @@ fn evidence_json(evidence: &Evidence) -> Value {
         "certificate": evidence.certificate,
         "serial": evidence.serial,
         "source": evidence.source,
-        "status": (&evidence.status).as_str(),
+        "status": evidence.status.as_str(),
         "reason": reason,
         "revoked_at": revoked_at,
         "this_update": evidence.this_update.rfc3339(),
