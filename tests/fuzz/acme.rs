@@ -12,15 +12,13 @@ use cert_autofetch::http::url::target;
 use cert_autofetch::http::{Http, HttpError, Request, Response};
 use cert_autofetch::settings::{AcmeSettings, Challenge, Secret};
 
-use super::no_error_is_left;
 use super::pki::{LEAF, NOW, key_pem};
+use super::{must_be_a_line, no_error_is_left, responses};
 
-/// Responses in the order in which they are sent, each as HTTP/1.0 would have it, a line `%` after
-/// each: status, headers, an empty line, the body.
+/// All of it is [`responses`].
 pub fn run(data: &[u8]) {
-    let text = String::from_utf8_lossy(data);
     let server = Arc::new(Server {
-        responses: Mutex::new(text.split("%\n").map(response).collect()),
+        responses: Mutex::new(responses(data)),
         now: AtomicI64::new(NOW.millis()),
         account: Mutex::default(),
         published: Mutex::default(),
@@ -47,10 +45,10 @@ pub fn run(data: &[u8]) {
             Ok(Progress::Wait(time)) => server.advance(time),
             Ok(Progress::LookAgain) => {}
             Ok(Progress::Issued(issued)) => {
-                issued.remark.iter().for_each(|remark| must_be_a_line(remark));
+                issued.remark.iter().for_each(|remark| must_be_a_line(remark, 8192));
                 return must_be_certificates(&issued.chain);
             }
-            Err(error) => return must_be_a_line(&error.to_string()),
+            Err(error) => return must_be_a_line(&error.to_string(), 8192),
         }
     }
 }
@@ -58,14 +56,9 @@ pub fn run(data: &[u8]) {
 /// Nothing else reaches the keystore (RFC 8555, 11.4).
 fn must_be_certificates(chain: &[u8]) {
     let text = std::str::from_utf8(chain).unwrap();
-    let mut begins = text.lines().filter(|l| l.contains("-----BEGIN "));
-    assert!(begins.all(|l| l.trim().ends_with("CERTIFICATE-----")), "{text}");
-}
-
-/// For a log.
-fn must_be_a_line(text: &str) {
-    assert!(!text.contains(char::is_control), "{text:?}");
-    assert!(text.len() < 8192, "{}", text.len());
+    let begins: Vec<_> = text.lines().filter(|l| l.contains("-----BEGIN ")).collect();
+    assert!(!begins.is_empty(), "{text}");
+    assert!(begins.iter().all(|l| l.trim().ends_with("CERTIFICATE-----")), "{text}");
 }
 
 fn settings() -> AcmeSettings {
@@ -147,15 +140,4 @@ impl Challenges for Server {
     fn withdraw(&self, answer: &ChallengeAnswer) {
         self.published.lock().unwrap().retain(|published| published != answer);
     }
-}
-
-fn response(text: &str) -> Response {
-    let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
-    let mut lines = head.lines();
-    let status = lines.next().and_then(|l| l.parse().ok()).unwrap_or(200);
-    let header = |line: &str| {
-        let (name, value) = line.split_once(": ")?;
-        Some((name.to_ascii_lowercase(), value.to_owned()))
-    };
-    Response { status, headers: lines.filter_map(header).collect(), body: body.into() }
 }

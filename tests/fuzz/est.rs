@@ -6,19 +6,17 @@ use std::time::Duration;
 
 use cert_autofetch::ca::csr::csr;
 use cert_autofetch::ca::est::{EstCa, Ways};
-use cert_autofetch::ca::{Ca, IssueError, Issued, Order, Progress};
+use cert_autofetch::ca::{Ca, Issued, Order, Progress};
 use cert_autofetch::clock::{Clock, Time};
 use cert_autofetch::http::{Http, HttpError, Request, Response};
 use cert_autofetch::settings::{EstSettings, Secret};
 use openssl::pkey::PKey;
 use openssl::x509::X509;
 
-use super::no_error_is_left;
 use super::pki::{NOW, Pki};
+use super::{cut, must_be_a_line, no_error_is_left, responses};
 
-/// A line that has a `k` in it where the CA is to make the key; then responses in the order in
-/// which they are sent, each as HTTP/1.0 would have it, a line `%` after each: status, headers, an
-/// empty line, the body.
+/// A line that has a `k` in it where the CA is to make the key; then [`responses`].
 pub fn run(data: &[u8]) {
     let (mode, data) = cut(data, b"\n");
     let server_keygen = mode.contains(&b'k');
@@ -39,7 +37,7 @@ pub fn run(data: &[u8]) {
                 assert!(Duration::from_secs(1) <= time && time <= Duration::from_secs(86_400));
             }
             Ok(Progress::Issued(issued)) => return must_be_for_the_key(&issued, server_keygen),
-            Err(error) => return must_be_a_line(&error),
+            Err(error) => return must_be_a_line(&error.to_string(), 2048),
         }
     }
 }
@@ -58,13 +56,6 @@ fn must_be_for_the_key(issued: &Issued, server_keygen: bool) {
         }
         None => assert!(PKI.with(|pki| pki.leaf_key.public_eq(&public))),
     }
-}
-
-/// For a log.
-fn must_be_a_line(error: &IssueError) {
-    let text = error.to_string();
-    assert!(!text.contains(char::is_control), "{text:?}");
-    assert!(text.len() < 2048, "{}", text.len());
 }
 
 thread_local!(static PKI: Pki = Pki::new());
@@ -115,35 +106,5 @@ impl Clock for Server {
 impl Ways for Server {
     fn with_client_certificate(&self, _: &[u8], _: &Secret) -> Result<Arc<dyn Http>, String> {
         unreachable!("there is no old certificate")
-    }
-}
-
-fn responses(mut data: &[u8]) -> VecDeque<Response> {
-    let mut all = VecDeque::new();
-    while !data.is_empty() {
-        let (one, rest) = cut(data, b"%\n");
-        all.push_back(response(one));
-        data = rest;
-    }
-    all
-}
-
-fn response(data: &[u8]) -> Response {
-    let (head, body) = cut(data, b"\n\n");
-    let head = String::from_utf8_lossy(head);
-    let mut lines = head.lines();
-    let status = lines.next().and_then(|line| line.trim().parse().ok()).unwrap_or(200);
-    let headers = lines
-        .filter_map(|line| line.split_once(": "))
-        .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
-        .collect();
-    Response { status, headers, body: body.to_vec() }
-}
-
-/// What is before and behind `mark`; all before it if it is not there.
-fn cut<'a>(data: &'a [u8], mark: &[u8]) -> (&'a [u8], &'a [u8]) {
-    match data.windows(mark.len()).position(|w| w == mark) {
-        Some(at) => (&data[..at], &data[at + mark.len()..]),
-        None => (data, &[]),
     }
 }
