@@ -8,7 +8,7 @@ use super::monitor::{LOCATIONS, Monitor};
 use super::nginx::{Config, Nginx};
 use super::pki::Identity;
 use super::ports::Port;
-use super::site::{ANSWER, Stored, Witness, without_origin};
+use super::site::{ANSWER, Stored, without_origin};
 
 /// What is to be served, and how.
 #[derive(Clone, Debug, Default)]
@@ -23,8 +23,6 @@ pub struct Guests {
 
 /// A running nginx with its guests.
 pub struct GuestSite {
-    // First: it reads a file that ends with nginx.
-    _witness: Witness,
     pub liar: Liar,
     pub nginx: Nginx,
     pub monitor: Monitor,
@@ -98,9 +96,8 @@ impl Guests {
         );
         let roots = [self.roots, liar.root_pem()].concat();
         let monitor = Monitor::at(&status);
-        let witness = Witness(config.dir().join("error.log"));
         let nginx = config.http(body).start();
-        GuestSite { _witness: witness, liar, nginx, monitor, tls, _status: status, roots }
+        GuestSite { liar, nginx, monitor, tls, _status: status, roots }
     }
 }
 

@@ -37,12 +37,18 @@ pub struct Config {
     pub env: Vec<(String, String)>,
 }
 
-/// A running nginx.
+/// A running nginx; a test that fails shows what the module told in it.
 #[derive(Debug)]
 pub struct Nginx {
+    // First: it reads a file that ends with the configuration.
+    _witness: Witness,
     process: Process,
     config: Config,
 }
+
+/// Shows what is of use in this error log when a test fails.
+#[derive(Debug)]
+struct Witness(PathBuf);
 
 impl Config {
     pub fn new() -> Config {
@@ -112,7 +118,8 @@ impl Config {
     pub fn start(self) -> Nginx {
         self.write();
         let process = Process::start(self.command(), &self.dir().join("output.log"));
-        let mut nginx = Nginx { process, config: self };
+        let witness = Witness(self.dir().join("error.log"));
+        let mut nginx = Nginx { _witness: witness, process, config: self };
         wait_until("workers of nginx", Duration::from_secs(20), || {
             if let Some(status) = nginx.process.exited() {
                 panic!("nginx ended, {status}:\n{}{}", nginx.process.log(), nginx.error_log());
@@ -292,6 +299,18 @@ impl Nginx {
         wait_for(&format!("log line with {part:?}"), within, || {
             self.log_lines(part).into_iter().next()
         })
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs::read(&self.0).unwrap_or_default();
+            let log = String::from_utf8_lossy(&log).into_owned();
+            let serious = ["ssl_cert_autofetch", "[emerg]", "[alert]", "[crit]", "start worker"];
+            let is_of_use = |line: &&str| serious.iter().any(|mark| line.contains(mark));
+            log.lines().filter(is_of_use).for_each(|line| eprintln!("{line}"));
+        }
     }
 }
 

@@ -31,32 +31,14 @@ pub struct Plan {
 
 /// A lab, and nginx with the module in it.
 pub struct Site {
-    // First: it reads a file that ends with nginx.
-    _witness: Witness,
     pub lab: Lab,
     pub nginx: Nginx,
     plan: Plan,
     status_port: Port,
 }
 
-/// Shows what the module told when a test fails.
-pub(super) struct Witness(pub(super) PathBuf);
-
-impl Drop for Witness {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let log = fs::read(&self.0).unwrap_or_default();
-            let log = String::from_utf8_lossy(&log).into_owned();
-            let serious = ["ssl_cert_autofetch", "[emerg]", "[alert]", "[crit]", "start worker"];
-            let is_of_use = |line: &&str| serious.iter().any(|mark| line.contains(mark));
-            log.lines().filter(is_of_use).for_each(|line| eprintln!("{line}"));
-        }
-    }
-}
-
 /// A second nginx on a site's keystore.
 pub struct Twin {
-    _witness: Witness,
     pub nginx: Nginx,
     pub tls_port: Port,
     _plain: Port,
@@ -107,8 +89,7 @@ impl Plan {
 
 impl Site {
     fn of(lab: Lab, config: Config, plan: Plan, status_port: Port) -> Site {
-        let witness = Witness(config.dir().join("error.log"));
-        Site { _witness: witness, lab, nginx: config.start(), plan, status_port }
+        Site { lab, nginx: config.start(), plan, status_port }
     }
 
     /// The body of `http` with other lines in it.
@@ -147,10 +128,8 @@ impl Site {
         {
             http = http.replace(&ours.addr().to_string(), &its.addr().to_string());
         }
-        let config = Config::new().http(http);
-        let witness = Witness(config.dir().join("error.log"));
-        let nginx = config.start();
-        Twin { _witness: witness, nginx, tls_port, _plain: plain, _status: status }
+        let nginx = Config::new().http(http).start();
+        Twin { nginx, tls_port, _plain: plain, _status: status }
     }
 
     /// The whole status; None while nginx does not answer.
