@@ -20,7 +20,6 @@ struct Scene {
     responder: Responder,
     ca: OpensslCa,
     root: Identity,
-    _status: Port,
 }
 
 /// What is not started yet.
@@ -80,7 +79,7 @@ impl Draft {
         );
         let monitor = Monitor::at(&status);
         let nginx = self.config.http(body).start();
-        Scene { nginx, monitor, tls, responder, ca: self.ca, root: self.root, _status: status }
+        Scene { nginx, monitor, tls, responder, ca: self.ca, root: self.root }
     }
 }
 

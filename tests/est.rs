@@ -17,7 +17,6 @@ struct Scene {
     nginx: Nginx,
     monitor: Monitor,
     tls: Port,
-    _status: Port,
 }
 
 impl Scene {
@@ -40,7 +39,7 @@ impl Scene {
         );
         let monitor = Monitor::at(&status);
         let nginx = config.http(body).start();
-        Scene { est, nginx, monitor, tls, _status: status }
+        Scene { est, nginx, monitor, tls }
     }
 
     fn restart(mut self) -> Scene {

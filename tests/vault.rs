@@ -15,7 +15,6 @@ struct Scene {
     monitor: Monitor,
     tls: Port,
     token: std::path::PathBuf,
-    _status: Port,
 }
 
 impl Scene {
@@ -46,7 +45,7 @@ impl Scene {
         );
         let monitor = Monitor::at(&status);
         let nginx = config.http(body).start();
-        Scene { bao, nginx, monitor, tls, token: file, _status: status }
+        Scene { bao, nginx, monitor, tls, token: file }
     }
 
     fn client(&self, name: &str) -> Client {

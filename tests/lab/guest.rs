@@ -27,7 +27,6 @@ pub struct GuestSite {
     pub nginx: Nginx,
     pub monitor: Monitor,
     tls: Port,
-    _status: Port,
     roots: Vec<u8>,
 }
 
@@ -97,7 +96,7 @@ impl Guests {
         let roots = [self.roots, liar.root_pem()].concat();
         let monitor = Monitor::at(&status);
         let nginx = config.http(body).start();
-        GuestSite { liar, nginx, monitor, tls, _status: status, roots }
+        GuestSite { liar, nginx, monitor, tls, roots }
     }
 }
 

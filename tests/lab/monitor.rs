@@ -8,11 +8,11 @@ use super::http::Http;
 use super::ports::Port;
 use super::process::{wait_for, wait_until};
 
-/// Reads the [`LOCATIONS`] of a server on a loopback port.
+/// Reads the [`LOCATIONS`] of a server on a loopback port, which is reserved as long as it lives.
 #[derive(Clone, Debug)]
 pub struct Monitor {
     http: Http,
-    base: String,
+    port: Port,
 }
 
 /// For a `server` that the monitor can reach by plain HTTP.
@@ -21,12 +21,12 @@ pub const LOCATIONS: &str = "location = /status { ssl_cert_autofetch_status; }\n
 
 impl Monitor {
     pub fn at(port: &Port) -> Monitor {
-        Monitor { http: Http::plain(), base: format!("http://{}", port.addr()) }
+        Monitor { http: Http::plain(), port: port.clone() }
     }
 
     /// The whole status; None while nginx does not answer.
     pub fn try_status(&self) -> Option<Value> {
-        let answer = self.http.get(&format!("{}/status", self.base));
+        let answer = self.http.get(&self.url("status"));
         answer.ok().map(|a| a.json()).filter(Value::is_object)
     }
 
@@ -70,9 +70,13 @@ impl Monitor {
 
     /// Connections of clients, without the one that asks.
     pub fn connections(&self) -> usize {
-        let text = self.http.get(&format!("{}/connections", self.base)).expect("answer").text();
+        let text = self.http.get(&self.url("connections")).expect("answer").text();
         let number = text.strip_prefix("Active connections: ").and_then(|t| t.lines().next());
         let all: usize = number.and_then(|n| n.trim().parse().ok()).expect("a number");
         all - 1
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.port.addr())
     }
 }
