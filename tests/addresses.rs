@@ -68,15 +68,13 @@ fn an_address_of_the_other_family_is_proven_too() {
 #[test]
 #[ignore = "needs nginx, the module and OpenBao: scripts/test.sh"]
 fn openbao_issues_for_every_kind_of_name() {
-    let (bao, config) = (OpenBao::start(), Config::new());
-    let token = config.dir().join("token");
-    std::fs::write(&token, OpenBao::TOKEN).expect("token");
+    let bao = OpenBao::start();
     let ca = format!(
         "protocol vault; url {}; role server; token_file {};",
         bao.mount(),
-        token.display()
+        bao.token_file().display()
     );
-    issues_for_every_kind_of_name(config, &ca, bao.root_pem());
+    issues_for_every_kind_of_name(&ca, bao.root_pem());
 }
 
 #[test]
@@ -85,7 +83,7 @@ fn cfssl_issues_for_every_kind_of_name() {
     let cfssl = Cfssl::start();
     let (server, _responder) = (cfssl.serve(), cfssl.respond());
     let ca = format!("protocol cfssl; url {};", server.url);
-    issues_for_every_kind_of_name(Config::new(), &ca, &cfssl.root_pem());
+    issues_for_every_kind_of_name(&ca, &cfssl.root_pem());
 }
 
 /// They are in the CSR that it gets, and the first in its environment.
@@ -95,12 +93,13 @@ fn a_program_issues_for_every_kind_of_name() {
     let (root, ca) = OpensslCa::with_root();
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/nginx-conf/openssl-ca.sh");
     let ca = format!("protocol command; command {example} {};", ca.arguments());
-    issues_for_every_kind_of_name(Config::new(), &ca, &root.cert_pem());
+    issues_for_every_kind_of_name(&ca, &root.cert_pem());
 }
 
 /// By a CA that believes us; what it issues is what was asked for, also where addresses have a place
 /// of their own.
-fn issues_for_every_kind_of_name(config: Config, ca: &str, root: &[u8]) {
+fn issues_for_every_kind_of_name(ca: &str, root: &[u8]) {
+    let config = Config::new();
     let (tls, status) = (Port::reserve(), Port::reserve());
     let server =
         |names: &str| format!("server {{ listen {} ssl; server_name {names}; }}", tls.addr());
@@ -122,7 +121,7 @@ fn issues_for_every_kind_of_name(config: Config, ca: &str, root: &[u8]) {
         ("www.a.test", &["*.a.test", "192.0.2.2", "a.test"]),
     ] {
         monitor.wait_valid(entry);
-        assert_eq!(names_of(&Stored::of(&nginx.keystore(), entry)), names);
+        assert_eq!(Stored::of(&nginx.keystore(), entry).names(), names);
     }
     let client = |name: &str| Client::new(tls.number()).sni(name).trust(root);
     for name in ["a.test", "www.a.test", "any.a.test"] {

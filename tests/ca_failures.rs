@@ -292,13 +292,10 @@ fn acme() -> Ca {
 
 fn bao() -> Ca {
     let bao = OpenBao::start();
-    let dir = tempfile::tempdir().expect("directory");
-    let token = dir.path().join("token");
-    fs::write(&token, OpenBao::TOKEN).expect("token");
     Ca {
         behind: Behind { address: bao.address().parse().expect("address"), tls: None },
         path: "/v1/int",
-        lines: format!("protocol vault; role server; token_file {};", token.display()),
+        lines: format!("protocol vault; role server; token_file {};", bao.token_file().display()),
         roots: bao.root_pem().to_vec(),
         forge: Some(|request, forger| {
             let wanted: Value = serde_json::from_slice(&request.body).expect("JSON");
@@ -307,7 +304,7 @@ fn bao() -> Ca {
             let data = json!({"certificate": leaf, "issuing_ca": issuer, "ca_chain": [issuer]});
             Some(json!({ "data": data }).to_string().into_bytes())
         }),
-        _keep: vec![Box::new(bao), Box::new(dir)],
+        _keep: vec![Box::new(bao)],
     }
 }
 

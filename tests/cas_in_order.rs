@@ -2,13 +2,11 @@
 
 mod lab;
 
-use std::fs;
 use std::time::Duration;
 
 use lab::site::serial;
 use lab::*;
 use serde_json::Value;
-use tempfile::TempDir;
 
 /// One request to the first takes a third of the time of the handshake.
 const LINES: &str = "ssl_cert_autofetch_check_interval 0; ssl_cert_autofetch_timeout 20s;";
@@ -17,16 +15,12 @@ const WITHIN: Duration = Duration::from_secs(60);
 struct Scene {
     site: Site,
     bao: OpenBao,
-    _dir: TempDir,
 }
 
 impl Scene {
     /// One server of this name; `prepare` gets Pebble before nginx starts.
     fn start(name: &str, first: &str, prepare: impl FnOnce(&Lab)) -> Scene {
         let bao = OpenBao::start();
-        let dir = tempfile::tempdir().expect("directory");
-        let token = dir.path().join("token");
-        fs::write(&token, OpenBao::TOKEN).expect("token");
         let gone = Port::reserve();
         let http = format!(
             "{LINES}
@@ -35,7 +29,7 @@ impl Scene {
              }}
              ssl_cert_autofetch_ca gone {{ url http://{}/dir; }}",
             bao.mount(),
-            token.display(),
+            bao.token_file().display(),
             gone.addr()
         );
         let servers = site::server(name)
@@ -43,7 +37,7 @@ impl Scene {
         let mut plan = Plan { http, servers, ..Plan::default() }.ca("budget 1000/1d;");
         plan.pebble.blocked = vec!["blocked.test".into()];
         let site = plan.start_with(|lab, _| prepare(lab));
-        Scene { site, bao, _dir: dir }
+        Scene { site, bao }
     }
 
     fn client(&self, name: &str) -> Client {

@@ -14,25 +14,22 @@ struct Scene {
     nginx: Nginx,
     monitor: Monitor,
     tls: Port,
-    token: std::path::PathBuf,
 }
 
 impl Scene {
-    fn start(token: &str) -> Scene {
-        Scene::of(OpenBao::start(), token, "", "")
+    fn start() -> Scene {
+        Scene::of(OpenBao::start(), "", "")
     }
 
     /// With further lines of the CA's block and of `http`.
-    fn of(bao: OpenBao, token: &str, lines: &str, http: &str) -> Scene {
+    fn of(bao: OpenBao, lines: &str, http: &str) -> Scene {
         let config = Config::new();
         let (tls, status) = (Port::reserve(), Port::reserve());
-        let file = config.dir().join("token");
-        fs::write(&file, token).expect("token");
         let body = format!(
             "ssl_cert_autofetch_keystore {};
              ssl_cert_autofetch_check_interval 0;
              ssl_cert_autofetch_ca bao {{
-                 protocol vault; url {}; role server; token_file token; {lines}
+                 protocol vault; url {}; role server; token_file {}; {lines}
              }}
              ssl_cert_autofetch bao;
              {http}
@@ -40,12 +37,13 @@ impl Scene {
              server {{ listen {}; {LOCATIONS} }}",
             config.keystore().display(),
             bao.mount(),
+            bao.token_file().display(),
             tls.addr(),
             status.addr()
         );
         let monitor = Monitor::at(&status);
         let nginx = config.http(body).start();
-        Scene { bao, nginx, monitor, tls, token: file }
+        Scene { bao, nginx, monitor, tls }
     }
 
     fn client(&self, name: &str) -> Client {
@@ -56,7 +54,7 @@ impl Scene {
 #[test]
 #[ignore = "needs nginx, the module and OpenBao: scripts/test.sh"]
 fn a_revoked_certificate_is_replaced_in_the_handshake() {
-    let scene = Scene::start(OpenBao::TOKEN);
+    let scene = Scene::start();
     let old = scene.monitor.wait_valid("a.test");
     let served = scene.client("b.test").connect().expect("handshake");
     assert_eq!((&served.serial, served.chain.len()), (&old, 2));
@@ -74,7 +72,7 @@ fn a_revoked_certificate_is_replaced_in_the_handshake() {
 #[ignore = "needs nginx, the module and OpenBao: scripts/test.sh"]
 fn must_staple_is_granted_for_a_server() {
     let must = "ssl_cert_autofetch_must_staple on;";
-    let scene = Scene::of(OpenBao::start(), OpenBao::TOKEN, "", must);
+    let scene = Scene::of(OpenBao::start(), "", must);
     let serial = scene.monitor.wait_valid("a.test");
     let served = scene.client("a.test").connect().expect("handshake");
     assert_eq!(served.serial, serial);
@@ -94,13 +92,13 @@ fn must_staple_is_granted_for_a_server() {
 #[ignore = "needs nginx, the module and OpenBao: scripts/test.sh"]
 fn a_namespace_is_the_servers_own() {
     let bao = OpenBao::start_in("team/");
-    let scene = Scene::of(bao, OpenBao::TOKEN, "namespace team;", "");
+    let scene = Scene::of(bao, "namespace team;", "");
     let old = scene.monitor.wait_valid("a.test");
     scene.bao.revoke_serial(&old);
     let served = scene.client("a.test").connect().expect("handshake");
     assert_ne!(served.serial, old);
 
-    let scene = Scene::of(OpenBao::start_in("team/"), OpenBao::TOKEN, "", "");
+    let scene = Scene::of(OpenBao::start_in("team/"), "", "");
     let line = scene.nginx.wait_log("ISSUE failed: \"bao\": sign: HTTP status 404", WITHIN);
     assert!(line.contains("see \"url\""), "{line}");
 }
@@ -108,11 +106,13 @@ fn a_namespace_is_the_servers_own() {
 #[test]
 #[ignore = "needs nginx, the module and OpenBao: scripts/test.sh"]
 fn a_bad_token_is_told_and_a_good_one_taken_up() {
-    let scene = Scene::start("s.wrong");
+    let bao = OpenBao::start();
+    fs::write(bao.token_file(), "s.wrong").expect("token");
+    let scene = Scene::of(bao, "", "");
     let line = scene.nginx.wait_log("ISSUE failed: \"bao\": sign: HTTP status 403", WITHIN);
     assert!(line.contains("see \"token_file\""), "{line}");
     assert!(!scene.nginx.error_log().contains("s.wrong"));
-    fs::write(&scene.token, OpenBao::TOKEN).expect("token");
+    fs::write(scene.bao.token_file(), OpenBao::TOKEN).expect("token");
     let serial = scene.monitor.wait_valid("a.test");
     assert_eq!(scene.client("a.test").connect().expect("handshake").serial, serial);
 }
@@ -120,7 +120,7 @@ fn a_bad_token_is_told_and_a_good_one_taken_up() {
 #[test]
 #[ignore = "needs nginx, the module and OpenBao: scripts/test.sh"]
 fn a_sealed_server_is_asked_until_it_is_unsealed() {
-    let scene = Scene::start(OpenBao::TOKEN);
+    let scene = Scene::start();
     let old = scene.monitor.wait_valid("a.test");
     scene.bao.seal();
     // Nobody can say anything about it, and nobody can issue: soft serves what it has.

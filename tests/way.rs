@@ -3,6 +3,7 @@
 mod lab;
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lab::*;
@@ -39,7 +40,7 @@ fn the_main_job_goes_by_the_proxy() {
 fn whatever_fails_at_the_proxy_names_it() {
     let mut proxy = Proxy::demanding(USER);
     let bao = OpenBao::start();
-    let mut scene = Scene::start(&bao.mount(), &proxy.line(""));
+    let mut scene = Scene::start(&bao, &bao.mount(), &proxy.line(""));
     let line = scene.nginx.wait_log("\"a.test\": ISSUE failed: \"bao\": sign: ", WITHIN);
     let address = proxy.address();
     let cause = format!("the proxy asks for another user name and password (407), proxy={address}");
@@ -85,7 +86,7 @@ fn a_client_certificate_opens_the_door() {
     let url = bao.mount().replace(&bao.address(), &door.addr().to_string());
     let url = url.replace("http://127.0.0.1", "https://localhost");
     let trust = format!("trusted_certificate {};", front.dir().join("front-ca.pem").display());
-    let scene = Scene::start(&url, &trust);
+    let scene = Scene::start(&bao, &url, &trust);
     // nginx asks for it in TLS, and tells of its lack in HTTP.
     let line = scene.nginx.wait_log("\"a.test\": ISSUE failed: \"bao\": sign: ", WITHIN);
     assert!(line.contains("HTTP status 400"), "{line}");
@@ -126,7 +127,7 @@ fn the_front_must_be_the_right_one() {
     let url = |host: &str| format!("https://{host}:{door}/v1/int");
     let trust = |file: &str| format!("trusted_certificate {};", front.dir().join(file).display());
     for (host, trusted) in [("localhost", "other-ca.pem"), ("127.0.0.1", "front-ca.pem")] {
-        let scene = Scene::start(&url(host), &trust(trusted));
+        let scene = Scene::start(&bao, &url(host), &trust(trusted));
         let line = scene.nginx.wait_log("\"a.test\": ISSUE failed: \"bao\": sign: ", WITHIN);
         assert!(line.contains("TLS failed: "), "{host} {trusted}: {line}");
         assert_eq!(scene.monitor.entry("a.test")["serial"], serde_json::Value::Null);
@@ -139,38 +140,38 @@ struct Scene {
     nginx: Nginx,
     monitor: Monitor,
     tls: Port,
+    token: PathBuf,
     status: Port,
 }
 
 impl Scene {
     /// With OpenBao at this URL and further lines of its block.
-    fn start(url: &str, lines: &str) -> Scene {
-        let config = Config::new();
+    fn start(bao: &OpenBao, url: &str, lines: &str) -> Scene {
+        let (config, token) = (Config::new(), bao.token_file());
         let (tls, status) = (Port::reserve(), Port::reserve());
-        fs::write(config.dir().join("token"), OpenBao::TOKEN).expect("token");
-        let body = body(&config.keystore(), &tls, &status, url, lines);
+        let body = body(&config.keystore(), [&tls, &status], &token, url, lines);
         let monitor = Monitor::at(&status);
-        Scene { nginx: config.http(body).start(), monitor, tls, status }
+        Scene { nginx: config.http(body).start(), monitor, tls, status, token }
     }
 
     fn body(&self, url: &str, lines: &str) -> String {
-        body(&self.nginx.keystore(), &self.tls, &self.status, url, lines)
+        body(&self.nginx.keystore(), [&self.tls, &self.status], &self.token, url, lines)
     }
 }
 
-fn body(keystore: &std::path::Path, tls: &Port, status: &Port, url: &str, lines: &str) -> String {
+fn body(keystore: &Path, ports: [&Port; 2], token: &Path, url: &str, lines: &str) -> String {
+    let [tls, status] = ports.map(Port::addr);
     format!(
         "ssl_cert_autofetch_keystore {};
          {EACH}
          ssl_cert_autofetch_ca bao {{
-             protocol vault; url {url}; role server; token_file token; budget 1000/1d; {lines}
+             protocol vault; url {url}; role server; token_file {}; budget 1000/1d; {lines}
          }}
          ssl_cert_autofetch bao;
-         server {{ listen {} ssl; server_name a.test; return 200; }}
-         server {{ listen {}; {LOCATIONS} }}",
+         server {{ listen {tls} ssl; server_name a.test; return 200; }}
+         server {{ listen {status}; {LOCATIONS} }}",
         keystore.display(),
-        tls.addr(),
-        status.addr()
+        token.display()
     )
 }
 

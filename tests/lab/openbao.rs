@@ -2,6 +2,7 @@
 //!
 //! The program is `CERT_AUTOFETCH_BAO`. Each start is a new root and intermediate, in memory.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::process::{Process, wait_until};
 /// A running OpenBao whose mount `int` issues for every name.
 pub struct OpenBao {
     process: Process,
-    _dir: TempDir,
+    dir: TempDir,
     port: Port,
     http: Http,
     root_pem: Vec<u8>,
@@ -29,8 +30,9 @@ pub struct OpenBao {
 }
 
 impl OpenBao {
-    /// It may do everything.
-    pub const TOKEN: &str = TOKEN;
+    /// It may do everything: a test value, of a server that listens on loopback for the life of one
+    /// test.
+    pub const TOKEN: &str = "root";
 
     /// Its certificates name its own responder and its own CRL; the CRL is rebuilt at each
     /// revocation.
@@ -44,19 +46,25 @@ impl OpenBao {
         let port = Port::reserve();
         let config = dir.path().join("bao.hcl");
         // Else it takes the next port too.
-        std::fs::write(&config, "disable_clustering = true\n").expect("write");
+        fs::write(&config, "disable_clustering = true\n").expect("write");
+        fs::write(dir.path().join("token"), OpenBao::TOKEN).expect("write");
         let mut command = Command::new(program());
         command.arg("server").arg("-dev").arg("-config").arg(&config);
-        command.args(["-dev-no-store-token", &format!("-dev-root-token-id={TOKEN}")]);
+        command.args(["-dev-no-store-token", &format!("-dev-root-token-id={}", OpenBao::TOKEN)]);
         command.arg(format!("-dev-listen-address={}", port.addr()));
         command.env_clear().env("HOME", dir.path());
         let process = Process::start(command, &dir.path().join("bao.log"));
         let http = Http::plain();
         let (root_pem, issuer) = (Vec::new(), Identity::root("replaced by set_up()"));
-        let mut bao = OpenBao { process, _dir: dir, port, http, root_pem, issuer, namespace };
+        let mut bao = OpenBao { process, dir, port, http, root_pem, issuer, namespace };
         bao.wait_ready();
         bao.set_up();
         bao
+    }
+
+    /// What `token_file` is for.
+    pub fn token_file(&self) -> PathBuf {
+        self.dir.path().join("token")
     }
 
     /// What clients trust.
@@ -242,6 +250,4 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("no text: {value}")).into()
 }
 
-/// A test value, of a server that listens on loopback for the life of one test.
-const TOKEN: &str = "root";
-const HEADER: (&str, &str) = ("X-Vault-Token", TOKEN);
+const HEADER: (&str, &str) = ("X-Vault-Token", OpenBao::TOKEN);
