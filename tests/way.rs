@@ -113,6 +113,7 @@ fn a_client_certificate_opens_the_door() {
             client.connect().ok().map(|c| c.serial).filter(|other| *other != serial)
         });
         assert_ne!(other, serial, "{name}");
+    assert!(requests(&front).contains(" /v1/int/sign/server "), "{}", requests(&front));
     }
 }
 
@@ -132,8 +133,7 @@ fn the_front_must_be_the_right_one() {
         assert!(line.contains("TLS failed: "), "{host} {trusted}: {line}");
         assert_eq!(scene.monitor.entry("a.test")["serial"], serde_json::Value::Null);
     }
-    let log = fs::read_to_string(front.dir().join("access.log")).unwrap_or_default();
-    assert_eq!(log, "", "no request came through");
+    assert_eq!(requests(&front), "", "no request came through");
 }
 
 struct Scene {
@@ -174,6 +174,11 @@ fn body(keystore: &Path, ports: [&Port; 2], token: &Path, url: &str, lines: &str
         token.display()
     )
 }
+/// What has come through a [`front`].
+fn requests(front: &Nginx) -> String {
+    fs::read_to_string(front.dir().join("access.log")).expect("the log of requests")
+}
+
 
 /// Its name is localhost, and nothing else.
 fn front(bao: &OpenBao) -> (Nginx, Port) {
@@ -190,9 +195,8 @@ fn front(bao: &OpenBao) -> (Nginx, Port) {
         fs::write(config.dir().join(name), pem).expect("write");
     }
     let body = format!(
-        "access_log access.log;
-         server {{
-             listen {} ssl;
+        "server {{
+             listen {} ssl; access_log access.log;
              ssl_certificate front.pem; ssl_certificate_key front.key;
              ssl_client_certificate clients.pem; ssl_verify_client on;
              location / {{ proxy_pass http://{}; }}
