@@ -211,7 +211,9 @@ fn a_directory_that_has_moved() {
         let placed = place(path);
         assert!(matches!(placed, Ok(Progress::Wait(_))), "{path}: {placed:?}");
     }
-    for (path, expected) in [("/circle", "redirect"), ("/off", "directory: "), ("/404", "404")] {
+    for (path, expected) in
+        [("/circle", "redirect"), ("/off", "is not a usable URL"), ("/404", "404")]
+    {
         let error = place(path).unwrap_err();
         assert!(error.to_string().contains(expected), "{path}: {error}");
         assert!(error.to_string().starts_with("directory: "), "{path}: {error}");
