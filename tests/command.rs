@@ -307,10 +307,7 @@ fn no_status_is_lost_in_200_runs() {
     let open = || fs::read_dir(format!("/proc/{worker}/fd")).expect("fds").flatten();
     let is_pipe = |path: PathBuf| fs::read_link(path).is_ok_and(|l| l.starts_with("pipe:"));
     wait_until("all pipes to be closed", WITHIN, || !open().any(|fd| is_pipe(fd.path())));
-    wait_until("all children to be gone", WITHIN, || {
-        let children = fs::read_to_string(format!("/proc/{worker}/task/{worker}/children"));
-        children.is_ok_and(|c| c.is_empty())
-    });
+    wait_until("all children to be gone", WITHIN, || nginx::children(worker).is_empty());
     scene.nginx.check_log();
 }
 

@@ -319,7 +319,8 @@ fn module() -> String {
         .expect("CERT_AUTOFETCH_MODULE is the absolute path of the module's .so")
 }
 
-fn children(parent: u32) -> Vec<u32> {
+/// The processes whose parent this is, whichever of its threads has made them.
+pub fn children(parent: u32) -> Vec<u32> {
     let Ok(processes) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = processes.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
     pids.filter(|pid| {
