@@ -4,6 +4,7 @@
 mod lab;
 
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD as BASE64URL, Engine};
 use cert_autofetch::ca::acme::{AccountStore, AcmeCa, Change, StoredAccount};
@@ -19,6 +20,8 @@ use lab::{OpenBao, Pebble, Port, Profile, Settings};
 use openssl::nid::Nid;
 use openssl::x509::X509;
 
+/// One order.
+const WITHIN: Duration = Duration::from_secs(60);
 /// 32 bytes.
 const MAC_KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY";
 
@@ -261,7 +264,7 @@ fn settings(url: &str) -> AcmeSettings {
         challenge: Challenge::Http01,
         profile: None,
         preferred_chain: None,
-        timeout: std::time::Duration::from_secs(30),
+        timeout: Duration::from_secs(30),
     }
 }
 
@@ -320,12 +323,15 @@ impl World {
 
     fn issue_by(&self, ca: &AcmeCa, name: &str) -> Result<Issued, IssueError> {
         let mut order = order(name);
+        let deadline = Instant::now() + WITHIN;
         loop {
-            match ca.step(&mut order, None)? {
+            let wait = match ca.step(&mut order, None)? {
                 Progress::Issued(issued) => return Ok(issued),
-                Progress::Wait(wait) => std::thread::sleep(wait),
-                Progress::LookAgain => {}
-            }
+                Progress::Wait(wait) => wait,
+                Progress::LookAgain => Duration::ZERO,
+            };
+            assert!(Instant::now() + wait < deadline, "an order without end: {order:?}");
+            std::thread::sleep(wait);
         }
     }
 }

@@ -22,6 +22,9 @@ use openssl::pkey::{PKey, Private};
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder};
 
+/// One order.
+const WITHIN: Duration = Duration::from_secs(60);
+
 #[test]
 #[ignore = "needs pebble: scripts/test.sh"]
 fn issues_again_with_the_same_account() {
@@ -48,17 +51,16 @@ fn issues_again_with_the_same_account() {
 fn goes_on_after_a_crash_after_each_step() {
     let world = World::start();
     let (key, mut order) = world.order(KeyType::Ecdsa384, &["crash.example", "www.crash.example"]);
-    let mut steps = 0;
+    let (mut steps, deadline) = (0, Instant::now() + WITHIN);
     let chain = loop {
         // Each step in a new process, with what the last one saved.
         let progress = world.ca().step(&mut order, None).unwrap();
         order = serde_json::from_str(&serde_json::to_string(&order).unwrap()).unwrap();
         steps += 1;
-        match progress {
-            Progress::Issued(Issued { chain, .. }) => break chain,
-            Progress::LookAgain => {}
-            Progress::Wait(wait) => std::thread::sleep(wait),
+        if let Progress::Issued(Issued { chain, .. }) = progress {
+            break chain;
         }
+        pause(&progress, deadline);
     };
     assert!(steps >= 3, "{steps}");
     assert!(X509::stack_from_pem(&chain).unwrap()[0].public_key().unwrap().public_eq(&key));
@@ -267,16 +269,22 @@ impl World {
     }
 
     fn issue(&self, ca: &AcmeCa, order: &mut Order) -> Result<Vec<X509>, IssueError> {
+        let deadline = Instant::now() + WITHIN;
         loop {
-            match ca.step(order, None)? {
-                Progress::Issued(Issued { chain, .. }) => {
-                    return Ok(X509::stack_from_pem(&chain).unwrap());
-                }
-                Progress::LookAgain => {}
-                Progress::Wait(wait) => std::thread::sleep(wait),
+            let progress = ca.step(order, None)?;
+            if let Progress::Issued(Issued { chain, .. }) = &progress {
+                return Ok(X509::stack_from_pem(chain).unwrap());
             }
+            pause(&progress, deadline);
         }
     }
+}
+
+/// As long as the CA says, but not beyond the deadline.
+fn pause(progress: &Progress, deadline: Instant) {
+    let wait = if let Progress::Wait(wait) = progress { *wait } else { Duration::ZERO };
+    assert!(Instant::now() + wait < deadline, "an order without end");
+    std::thread::sleep(wait);
 }
 
 fn pebble(directory: &Path, api: u16, dns: u16) -> Process {
