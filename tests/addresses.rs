@@ -2,7 +2,7 @@
 
 mod lab;
 
-use std::net::{IpAddr, Ipv6Addr, TcpListener};
+use std::net::{Ipv6Addr, TcpListener};
 use std::time::Duration;
 
 use lab::*;
@@ -19,7 +19,7 @@ fn an_address_is_proven_and_served() {
         let plan = Plan::server("127.0.0.1 a.test", EACH);
         let site = plan.ca(&format!("challenge {challenge};")).start();
         let old = site.wait_valid("127.0.0.1");
-        assert_eq!(names_of(&site.stored("127.0.0.1")), ["127.0.0.1", "a.test"], "{challenge}");
+        assert_eq!(site.stored("127.0.0.1").names(), ["127.0.0.1", "a.test"], "{challenge}");
         let by_address = Client::new(site.lab.tls_port.number()).expect_name("127.0.0.1");
         let by_address = by_address.trust(site.lab.pebble.root_pem());
         assert_eq!(by_address.connect().expect("handshake").serial, old);
@@ -59,7 +59,7 @@ fn an_address_of_the_other_family_is_proven_too() {
         let nginx = config.http(body).start();
         let monitor = Monitor::at(&status);
         let serial = monitor.wait_valid("::1");
-        assert_eq!(names_of(&Stored::of(&nginx.keystore(), "::1")), ["::1", "a.test"]);
+        assert_eq!(Stored::of(&nginx.keystore(), "::1").names(), ["::1", "a.test"]);
         assert_eq!(monitor.entry("::1")["server_names"], serde_json::json!(["::1", "a.test"]));
         let client = Client::new(tls).expect_name("::1").trust(lab.pebble.root_pem());
         assert_eq!(client.connect().expect("handshake").serial, serial, "{challenge}");
@@ -137,18 +137,4 @@ fn an_address_of_nobody_fails_with_a_line() {
     let site = Plan::server("127.0.0.2", EACH).start();
     let line = site.nginx.wait_log("ISSUE failed: \"lab\": ", WITHIN);
     assert!(line.contains("\"127.0.0.2\"") && line.contains("next attempt in"), "{line}");
-}
-
-fn names_of(stored: &Stored) -> Vec<String> {
-    let address = |bytes: &[u8]| match *bytes {
-        [a, b, c, d] => IpAddr::from([a, b, c, d]).to_string(),
-        _ => IpAddr::from(<[u8; 16]>::try_from(bytes).expect("an address")).to_string(),
-    };
-    let names = stored.leaf().subject_alt_names().expect("SAN");
-    let text = |n: &openssl::x509::GeneralNameRef| {
-        n.dnsname().map(String::from).or_else(|| n.ipaddress().map(address)).expect("a name")
-    };
-    let mut names: Vec<String> = names.iter().map(text).collect();
-    names.sort();
-    names
 }

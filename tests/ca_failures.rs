@@ -10,7 +10,6 @@ mod lab;
 use std::any::Any;
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -255,11 +254,8 @@ fn command() {
         let path = |name: &str| config.dir().join(format!("{name}{i}"));
         let (program, mended) = (path("issue"), path("mended"));
         let mark = mended.display();
-        let text = format!(
-            "#!/bin/sh\nCA={folder}\n[ -e {mark} ] && exec {script} {arguments}\n{lines}\n"
-        );
-        fs::write(&program, text).expect("write");
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("chmod");
+        let text = format!("CA={folder}\n[ -e {mark} ] && exec {script} {arguments}\n{lines}");
+        command::script(&program, &text);
         let timeout = if *lines == SLEEP { 5 } else { 60 };
         let lines = format!("protocol command; command {}; timeout {timeout}s;", program.display());
         let mend = Box::new(move || fs::write(&mended, "").expect("write"));

@@ -4,10 +4,10 @@ mod lab;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use lab::process::send_signal;
+use lab::process::{any_lives, send_signal};
 use lab::*;
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -42,9 +42,7 @@ impl Draft {
     /// A script of these lines; `$DIR` in it is nginx's folder.
     fn script(&self, lines: &str) -> String {
         let path = self.path("issue");
-        let dir = self.config.dir().display();
-        fs::write(&path, format!("#!/bin/sh\nDIR={dir}\n{lines}\n")).expect("write");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("chmod");
+        command::script(&path, &format!("DIR={}\n{lines}", self.config.dir().display()));
         path.display().to_string()
     }
 
@@ -222,7 +220,7 @@ fn the_time_limit_ends_the_program() {
     let line = scene.nginx.wait_log("ISSUE failed", WITHIN);
     assert!(line.contains("timed out after 2 s, see \"timeout\""), "{line}");
     let pids = scene.wait_file("pids");
-    wait_until("the end of the program", WITHIN, || !lives(&pids));
+    wait_until("the end of the program", WITHIN, || !any_lives(&pids));
     scene.nginx.check_log();
 }
 
@@ -250,10 +248,10 @@ fn a_program_ends_with_its_worker() {
         let script = draft.script(&script);
         let scene = draft.start(&script, "timeout 1h;", &one());
         let pids = scene.wait_file("pids");
-        assert!(lives(&pids));
-        fs::write(scene.path("issue"), "#!/bin/sh\nexit 1\n").expect("write");
+        assert!(any_lives(&pids));
+        command::script(&scene.path("issue"), "exit 1");
         send_signal(scene.worker(), signal);
-        wait_until("the end of the program", WITHIN, || !lives(&pids));
+        wait_until("the end of the program", WITHIN, || !any_lives(&pids));
     }
 }
 
@@ -347,12 +345,4 @@ fn nginx_t_looks_at_the_program() {
         assert_eq!(good, expected.is_empty(), "{command}: {said}");
         assert!(said.contains(expected), "{command}: {said}");
     }
-}
-
-/// Whether one of these processes does anything yet.
-fn lives(pids: &str) -> bool {
-    pids.split_whitespace().any(|pid| {
-        let stat = fs::read_to_string(Path::new("/proc").join(pid).join("stat"));
-        stat.is_ok_and(|s| s.rsplit_once(')').is_some_and(|(_, rest)| !rest.starts_with(" Z")))
-    })
 }

@@ -4,7 +4,6 @@ mod lab;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -42,7 +41,7 @@ fn a_wildcard_certificate_is_issued_and_replaced_in_the_handshake() {
     let scene = Scene::start(|dns, dir| dns.hook(dir, &dir.join("key")));
     let site = &scene.site;
     let old = site.wait_valid("corp.test");
-    assert_eq!(names_of(&site.stored("corp.test")), ["*.corp.test", "corp.test"]);
+    assert_eq!(site.stored("corp.test").names(), ["*.corp.test", "corp.test"]);
     let names = site.entry("corp.test")["server_names"].clone();
     assert_eq!(names, serde_json::json!(["corp.test", "www.corp.test", "*.corp.test"]));
     for name in ["corp.test", "www.corp.test", "any.corp.test"] {
@@ -85,9 +84,7 @@ fn what_was_presented_in_vain_is_cleaned_up() {
         let hook = dir.join("hook.sh");
         let notes = dir.join("notes");
         let notes = notes.display();
-        let script = format!("#!/bin/sh\necho $(env | sort) \"$@\" >>{notes}\n");
-        fs::write(&hook, script).expect("write");
-        fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("chmod");
+        command::script(&hook, &format!("echo $(env | sort) \"$@\" >>{notes}"));
         hook
     });
     let line = scene.site.nginx.wait_log("ISSUE failed: \"lab\": challenge: corp.test: ", LONG);
@@ -114,12 +111,11 @@ fn no_record_survives_a_crash() {
         let slow = dir.join("slow.sh");
         let stop = dir.join("stop");
         let script = format!(
-            "#!/bin/sh\n{} \"$@\" || exit\nwhile [ -e {} ]; do sleep 0.1; done\n",
+            "{} \"$@\" || exit\nwhile [ -e {} ]; do sleep 0.1; done",
             hook.display(),
             stop.display()
         );
-        fs::write(&slow, script).expect("write");
-        fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).expect("chmod");
+        command::script(&slow, &script);
         slow
     });
     wait_until("the first record", LONG, || scene.dns.txt(RECORD).len() == 1);
@@ -135,10 +131,4 @@ fn no_record_survives_a_crash() {
     site.wait_state("corp.test", "valid", LONG);
     wait_until("clean records", LONG, || dns.txt(RECORD).is_empty());
     assert_eq!(site.issued(), 1);
-}
-
-fn names_of(stored: &Stored) -> Vec<String> {
-    let names = stored.leaf().subject_alt_names().expect("SAN");
-    let names: BTreeSet<_> = names.iter().filter_map(|n| n.dnsname().map(String::from)).collect();
-    names.into_iter().collect()
 }

@@ -46,9 +46,9 @@ fn processes_end_with_their_guard() {
     let grandchild =
         wait_for("a grandchild", Duration::from_secs(5), || process.log().trim().parse().ok());
     let pids = [process.pid(), grandchild];
-    assert!(pids.iter().all(|p| runs(*p)));
+    assert!(pids.iter().all(|p| process::lives(*p)));
     drop(process);
-    wait_until("their end", Duration::from_secs(5), || !pids.iter().any(|p| runs(*p)));
+    wait_until("their end", Duration::from_secs(5), || !pids.iter().any(|p| process::lives(*p)));
 }
 
 /// The other half of the next test, in a process of its own.
@@ -70,7 +70,7 @@ fn processes_end_with_an_aborted_test() {
     command.args(["--exact", "start_a_process_and_abort"]).env("LAB_ABORT", &file);
     assert!(!lab::command::run(command).ok);
     let pid = fs::read_to_string(file).expect("pid").parse().expect("pid");
-    wait_until("its end", Duration::from_secs(5), || !runs(pid));
+    wait_until("its end", Duration::from_secs(5), || !process::lives(pid));
 }
 
 #[test]
@@ -307,19 +307,13 @@ fn nginx_obeys_and_real_clients_agree() {
 
     let pids = [nginx.child_pids(), vec![nginx.pid()]].concat();
     let config = nginx.kill();
-    assert!(!pids.iter().any(|p| runs(*p)));
+    assert!(!pids.iter().any(|p| process::lives(*p)));
     let (ok, said) = config.test();
     assert!(ok, "{said}");
     let mut nginx = config.start();
     assert!(nginx.quit(Duration::from_secs(10)).success());
     let (ok, said) = nginx.stop().http("nonsense;").test();
     assert!(!ok && said.contains("unknown directive \"nonsense\""), "{said}");
-}
-
-/// Whether there is such a process that is not a zombie.
-fn runs(pid: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.starts_with(" Z"))
 }
 
 #[test]

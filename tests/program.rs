@@ -3,7 +3,6 @@
 mod lab;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -60,8 +59,7 @@ impl Stage {
     fn run(&self, script: &str, stdin: &[u8], timeout: Duration) -> Result<Vec<u8>, ProgramError> {
         let path = self.path("program");
         let _ = fs::remove_file(&path);
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        lab::command::script(&path, script);
         self.run_file(&path, stdin, timeout)
     }
 
@@ -202,13 +200,8 @@ fn standard_error_is_told_by_line() {
 /// `$1` of the script is where it writes its pid and that of its child.
 fn is_over(pids: &Path) -> bool {
     let text = fs::read_to_string(pids).unwrap();
-    let alive = |pid: &str| {
-        // Who is dead may wait for somebody to look.
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.starts_with(" Z"))
-    };
     assert_eq!(text.split_whitespace().count(), 2, "{text}");
-    !text.split_whitespace().any(alive)
+    !lab::process::any_lives(&text)
 }
 
 #[test]

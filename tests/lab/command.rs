@@ -1,5 +1,7 @@
-//! Clients that others wrote: curl and openssl.
+//! Programs that tests run once: clients that others wrote, curl and openssl, and scripts.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -36,6 +38,12 @@ pub fn openssl(args: &[&str]) -> Ended {
     let mut command = Command::new("openssl");
     command.args(args);
     run(command)
+}
+
+/// Writes a program of these lines.
+pub fn script(path: &Path, lines: &str) {
+    fs::write(path, format!("#!/bin/sh\n{lines}\n")).expect("write");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).expect("chmod");
 }
 
 pub fn run(mut command: Command) -> Ended {

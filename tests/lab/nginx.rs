@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::process::{Process, send_signal, wait_for, wait_until};
+use super::process::{Process, lives, send_signal, wait_for, wait_until};
 
 /// The parts of a configuration; everything a test does not care about is filled in.
 #[derive(Debug)]
@@ -261,7 +261,7 @@ impl Nginx {
         let pids = self.child_pids();
         send_signal(self.pid(), libc::SIGKILL);
         pids.iter().for_each(|p| send_signal(*p, libc::SIGKILL));
-        wait_until("the end of nginx", Duration::from_secs(10), || !pids.iter().any(|p| runs(*p)));
+        wait_until("the end of nginx", Duration::from_secs(10), || !pids.iter().any(|p| lives(*p)));
         self.config
     }
 
@@ -330,15 +330,6 @@ pub fn children(parent: u32) -> Vec<u32> {
         rest.split_whitespace().nth(1) == Some(&parent.to_string())
     })
     .collect()
-}
-
-/// Whether it still holds its ports: a zombie does not, once its last thread is gone.
-fn runs(pid: u32) -> bool {
-    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
-    threads.flatten().any(|thread| {
-        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.starts_with(" Z"))
-    })
 }
 
 /// What nginx calls the process.

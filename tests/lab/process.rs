@@ -107,6 +107,20 @@ fn spawn(command: Command) -> io::Result<Child> {
                 unsafe { command.pre_exec(die_with_parent) };
                 let _ = reply.send(command.spawn());
             }
+/// Whether any thread of it does anything yet, such as to hold a port: not a zombie.
+pub fn lives(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().any(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.starts_with(" Z"))
+    })
+}
+
+/// [`lives`] of one of these, as a script has written their numbers.
+pub fn any_lives(pids: &str) -> bool {
+    pids.split_whitespace().any(|pid| lives(pid.parse().expect("the number of a process")))
+}
+
         });
         jobs
     });

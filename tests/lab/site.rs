@@ -2,12 +2,13 @@
 //! configuration than their server blocks.
 
 use std::fs;
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use openssl::pkey::{PKey, Private};
-use openssl::x509::X509;
+use openssl::x509::{GeneralNameRef, X509};
 use serde_json::Value;
 
 use super::monitor::Monitor;
@@ -238,6 +239,21 @@ impl Stored {
 
     pub fn serial(&self) -> String {
         serial_hex(&self.leaf())
+    }
+
+    /// Names and addresses in the certificate, sorted.
+    pub fn names(&self) -> Vec<String> {
+        let address = |bytes: &[u8]| match *bytes {
+            [a, b, c, d] => IpAddr::from([a, b, c, d]).to_string(),
+            _ => IpAddr::from(<[u8; 16]>::try_from(bytes).expect("an address")).to_string(),
+        };
+        let text = |n: &GeneralNameRef| {
+            n.dnsname().map(String::from).or_else(|| n.ipaddress().map(address)).expect("a name")
+        };
+        let names = self.leaf().subject_alt_names().expect("SAN");
+        let mut names: Vec<String> = names.iter().map(text).collect();
+        names.sort();
+        names
     }
 
     pub fn key(&self) -> PKey<Private> {
