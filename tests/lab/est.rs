@@ -96,7 +96,7 @@ impl Est {
             keys: Mutex::default(),
         });
         let (port, shared) = (Port::reserve(), state.clone());
-        let url = format!("https://localhost:{port}/.well-known/est/lab");
+        let url = format!("https://localhost:{port}{}", Est::PATH);
         let handler = Arc::new(move |r: &Request, e: &mut Exchange| shared.handle(r, e));
         let _server = Server::start_tls_asking(port, &api, &root.cert, purpose, handler);
         Est { responder, root, dir, url, _server, state }
@@ -150,7 +150,8 @@ impl Est {
 
 impl State {
     fn handle(&self, request: &Request, exchange: &mut Exchange) -> bool {
-        let operation = request.target.strip_prefix("/.well-known/est/lab/").unwrap_or_default();
+        let path = request.target.strip_prefix(Est::PATH).unwrap_or_default();
+        let operation = path.strip_prefix('/').unwrap_or_default();
         match (request.method.as_str(), operation) {
             ("GET", "cacerts") => {
                 let message = certs_only(&[&self.root, &self.issuer.cert]);

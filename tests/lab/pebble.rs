@@ -53,7 +53,7 @@ pub struct Pebble {
     dir: TempDir,
     port: Port,
     management: Port,
-    dns_management: Port,
+    _dns_management: Port,
     http: Http,
 }
 
@@ -134,8 +134,15 @@ impl Pebble {
         let process = Process::start(command, &path("pebble.log"));
 
         let http = Http::trusting(&api_ca.cert_pem());
-        let mut pebble =
-            Pebble { _dns: dns_process, process, dir, port, management, dns_management, http };
+        let mut pebble = Pebble {
+            _dns: dns_process,
+            process,
+            dir,
+            port,
+            management,
+            _dns_management: dns_management,
+            http,
+        };
         pebble.wait_ready();
         pebble
     }
@@ -199,15 +206,6 @@ impl Pebble {
 
     pub fn management_url(&self) -> String {
         format!("https://localhost:{}/", self.management)
-    }
-
-    /// Tells the DNS server something, such as `set-servfail` or `set-txt` (pebble-challtestsrv's
-    /// README).
-    pub fn tell_dns(&self, command: &str, body: &Value) {
-        let url = format!("http://{}/{command}", self.dns_management.addr());
-        let body = body.to_string();
-        let answer = self.http.post(&url, "application/json", body.as_bytes()).expect("DNS server");
-        assert_eq!(answer.status, 200, "{command}: {}", answer.text());
     }
 
     /// Has the management port do something.

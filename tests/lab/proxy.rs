@@ -18,17 +18,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// For everybody.
-    pub fn start() -> Proxy {
-        Proxy::with("")
-    }
-
     /// For who knows this, `USER:PASSWORD`.
     pub fn demanding(user: &str) -> Proxy {
-        Proxy::with(user)
-    }
-
-    fn with(user: &str) -> Proxy {
         let dir = tempfile::Builder::new().prefix("lab-proxy").tempdir().expect("directory");
         let mut proxy = Proxy { dir, port: Port::reserve(), user: user.into(), process: None };
         proxy.up();
@@ -67,14 +58,11 @@ impl Proxy {
 
     pub fn up(&mut self) {
         let path = |name: &str| self.dir.path().join(name);
-        let auth = match self.user.split_once(':') {
-            Some((user, password)) => format!("BasicAuth {user} {password}\n"),
-            None => String::new(),
-        };
+        let (user, password) = self.user.split_once(':').expect("USER:PASSWORD");
         let (port, log) = (&self.port, path("access.log"));
         let text = format!(
             "Port {port}\nListen 127.0.0.1\nAllow 127.0.0.1\nTimeout 60\nMaxClients 100\n\
-             LogLevel Connect\nLogFile \"{}\"\n{auth}",
+             LogLevel Connect\nLogFile \"{}\"\nBasicAuth {user} {password}\n",
             log.display()
         );
         fs::write(path("proxy.conf"), text).expect("write");
