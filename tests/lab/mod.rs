@@ -68,7 +68,7 @@ pub use openssl_ca::{Gencrl, OpensslCa, Pointers};
 pub use pebble::{Pebble, Settings};
 pub use pki::{Identity, KeyType, Profile};
 pub use ports::Port;
-pub use process::{wait_for, wait_until};
+pub use process::{wait_for, wait_idly, wait_until};
 pub use proxy::Proxy;
 pub use responder::{Query, Responder};
 pub use site::{Plan, Site, Stored};

@@ -72,14 +72,28 @@ impl Drop for Process {
 }
 
 /// Polls `condition` until it gives a value; panics with `what` at the deadline.
-pub fn wait_for<T>(what: &str, within: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, within: Duration, condition: impl FnMut() -> Option<T>) -> T {
+    poll(what, within, POLL, condition)
+}
+
+/// [`wait_for`] of something that costs the machine more to look at, and comes late.
+pub fn wait_idly<T>(what: &str, within: Duration, condition: impl FnMut() -> Option<T>) -> T {
+    poll(what, within, Duration::from_millis(200), condition)
+}
+
+fn poll<T>(
+    what: &str,
+    within: Duration,
+    pause: Duration,
+    mut condition: impl FnMut() -> Option<T>,
+) -> T {
     let deadline = Instant::now() + within;
     loop {
         if let Some(value) = condition() {
             return value;
         }
         assert!(Instant::now() < deadline, "waited {within:?} in vain: {what}");
-        std::thread::sleep(POLL);
+        std::thread::sleep(pause);
     }
 }
 
@@ -91,6 +105,20 @@ pub fn wait_until(what: &str, within: Duration, mut condition: impl FnMut() -> b
 pub fn send_signal(pid: u32, signal: libc::c_int) {
     // SAFETY: no memory is involved.
     unsafe { libc::kill(pid as libc::pid_t, signal) };
+}
+
+/// Whether any thread of it does anything yet, such as to hold a port: not a zombie.
+pub fn lives(pid: u32) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    threads.flatten().any(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.starts_with(" Z"))
+    })
+}
+
+/// [`lives`] of one of these, as a script has written their numbers.
+pub fn any_lives(pids: &str) -> bool {
+    pids.split_whitespace().any(|pid| lives(pid.parse().expect("the number of a process")))
 }
 
 /// Spawns on a thread that lives as long as the process: PR_SET_PDEATHSIG means the death of the
@@ -107,20 +135,6 @@ fn spawn(command: Command) -> io::Result<Child> {
                 unsafe { command.pre_exec(die_with_parent) };
                 let _ = reply.send(command.spawn());
             }
-/// Whether any thread of it does anything yet, such as to hold a port: not a zombie.
-pub fn lives(pid: u32) -> bool {
-    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
-    threads.flatten().any(|thread| {
-        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.starts_with(" Z"))
-    })
-}
-
-/// [`lives`] of one of these, as a script has written their numbers.
-pub fn any_lives(pids: &str) -> bool {
-    pids.split_whitespace().any(|pid| lives(pid.parse().expect("the number of a process")))
-}
-
         });
         jobs
     });
