@@ -167,7 +167,7 @@ fn where_it_may_not_speak_the_user_does() {
 fn renewed(purpose: X509PurposeId, manner: Manner) -> Scene {
     let est = Est::issuing(40, purpose);
     est.behave(manner);
-    let scene = Scene::start(est, "ssl_cert_autofetch_renew_before 75%;", "");
+    let scene = Scene::start(est, "ssl_cert_autofetch_renew_before 90%;", "");
     let old = scene.monitor.wait_valid("a.test");
     wait_until("the renewal", WITHIN, || scene.served() != old);
     scene
