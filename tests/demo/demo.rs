@@ -5,12 +5,13 @@
 
 #[path = "../lab/mod.rs"]
 mod lab;
+mod timeline;
 
-use std::io::{IsTerminal, Write};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lab::*;
 use openssl::x509::X509;
+use timeline::{Timeline, ms};
 
 const NAME: &str = "shop.example";
 /// After the replacement: nobody may get the old one any more.
@@ -135,82 +136,4 @@ fn version() -> String {
     nginx.arg("-v");
     let said = lab::command::run(nginx).stderr;
     said.trim().trim_start_matches("nginx version: ").into()
-}
-
-fn ms(time: Duration) -> String {
-    format!("{} ms", time.as_millis())
-}
-
-/// What happened and when, on standard output: plain text, and colours on a terminal.
-struct Timeline {
-    start: Instant,
-    colours: bool,
-}
-
-impl Timeline {
-    fn new() -> Timeline {
-        let colours = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        Timeline { start: Instant::now(), colours }
-    }
-
-    fn title(&self, text: &str) {
-        self.line(&format!("\n{}\n", self.paint("1", text)));
-    }
-
-    fn fact(&self, what: &str, text: &str) {
-        self.line(&format!("  {what:<12} {text}"));
-    }
-
-    fn lines(&self, what: &str, text: &str) {
-        self.line(&format!("\n  {what}:"));
-        text.lines().for_each(|line| self.line(&format!("      {line}")));
-    }
-
-    fn begin(&mut self) {
-        self.start = Instant::now();
-        let head = format!("\n  {:>9}  {:<56}  serial", "seconds", "what happened");
-        self.line(&self.paint("2", &head));
-    }
-
-    fn happened(&self, what: &str, serial: &str) {
-        self.happened_at(Instant::now(), what, serial);
-    }
-
-    fn happened_at(&self, at: Instant, what: &str, serial: &str) {
-        self.row(at, what, serial, "0");
-    }
-
-    fn good(&self, what: &str, serial: &str) {
-        self.row(Instant::now(), what, serial, "32;1");
-    }
-
-    fn bad(&self, what: &str, serial: &str) {
-        self.row(Instant::now(), what, serial, "31");
-    }
-
-    fn row(&self, at: Instant, what: &str, serial: &str, colour: &str) {
-        let time = format!("{:9.3}", at.duration_since(self.start).as_secs_f64());
-        let what = self.paint(colour, &format!("{what:<56}"));
-        let row = format!("{}  {what}  {serial}", self.paint("2", &time));
-        self.line(&format!("  {}", row.trim_end()));
-    }
-
-    /// Our lines of the error log, without date and pid.
-    fn log(&self, lines: &[String]) {
-        self.line("\n  what nginx logged of it:");
-        for line in lines {
-            let level = line.split(['[', ']']).nth(1).unwrap_or_default();
-            let text = line.split_once("ssl_cert_autofetch: ").map_or("", |(_, text)| text);
-            self.line(&self.paint("2", &format!("      [{level}] {text}")));
-        }
-    }
-
-    fn line(&self, text: &str) {
-        // Who pipes us into head has seen enough.
-        let _ = writeln!(std::io::stdout(), "{text}");
-    }
-
-    fn paint(&self, colour: &str, text: &str) -> String {
-        if self.colours { format!("\x1b[{colour}m{text}\x1b[0m") } else { text.into() }
-    }
 }
