@@ -254,13 +254,18 @@ need_pebble_new() {
     find_pebble_new
 }
 
+# debian_mirror: the one that this machine is set up with; nothing if there is none.
+debian_mirror() {
+    # Both formats of sources; only Debian's, since no other archive has every suite.
+    # shellcheck disable=SC2016 # the variables are apt-get's
+    apt-get indextargets --format '$(REPO_URI)' \
+        'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | sort -u | sed -n 1p
+}
+
 # unpack_of_sid PACKAGE FOLDER: with lists and sources of its own, so that the machine's stay.
 unpack_of_sid() {
     local own=$2.apt mirror
-    # Both formats of sources; only Debian's, since no other archive has sid.
-    # shellcheck disable=SC2016 # the variables are apt-get's
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' \
-        'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | sort -u | head -n 1)
+    mirror=$(debian_mirror)
     [ -n "$mirror" ] || {
         say "no Debian mirror is set up here"
         return 1

@@ -12,6 +12,11 @@ pub mod policy {
     #![doc = include_str!("manual/policy.md")]
 }
 
+/// The image, the demo in containers, and which nginx the module is tested with.
+pub mod containers {
+    #![doc = include_str!("manual/containers.md")]
+}
+
 /// Decisions that were not obvious, one page each.
 pub mod decisions {
     #![doc = include_str!("manual/decisions.md")]
