@@ -6,7 +6,7 @@
 make_root() {
     local mirror
     mirror=$(debian_mirror)
-    install debootstrap=debootstrap
+    install debootstrap=debootstrap dpkg=debian-archive-keyring
     rm -rf --one-file-system "$2" "$2.new"
     mkdir -p "$(dirname "$2")"
     say "debootstrap: $1"
