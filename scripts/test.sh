@@ -33,7 +33,8 @@ main() {
 
     step_if "cargo fmt" "format" cargo fmt --check
     step_if "cargo clippy" "lints of the core" lint --all-targets
-    step_if shellcheck "lints of the scripts" shellcheck scripts/*.sh nginx-conf/*.sh .ci/run
+    step_if shellcheck "lints of the scripts" shellcheck scripts/*.sh nginx-conf/*.sh .ci/run \
+        nginx-conf/docker/healthy tests/demo/demo-pki tests/demo/demo-pebble
     step_if "cargo deny" "licences and sources" cargo deny check licenses bans sources
     tests "tests of the core" cargo test --locked --no-fail-fast
 
@@ -48,6 +49,8 @@ main() {
         module=$LAST_LINE
         tests "tests with the unpatched nginx" with_nginx "$module"
     fi
+    step "containers" scripts/docker-test.sh || true
+    step "nginx of each Debian" of_the_distribution scripts/matrix.sh bookworm trixie sid || true
     finish
 }
 
@@ -89,6 +92,11 @@ with_nginx() {
     CERT_AUTOFETCH_MODULE=$1 cargo test --locked --no-fail-fast -- --ignored "${skip[@]}"
 }
 
+# of_the_distribution COMMAND...: without what this script has found out about one nginx.
+of_the_distribution() {
+    env -u NGINX_BIN -u NGINX_SOURCE_DIR -u NGINX_BUILD_DIR "$@"
+}
+
 # tests NAME COMMAND...: a step whose test results are added up at the end.
 tests() {
     step "$@" || true
@@ -106,7 +114,8 @@ step_if() {
     fi
 }
 
-# step NAME COMMAND...: runs it with its output shown and kept in LOG; sets LAST_LINE.
+# step NAME COMMAND...: runs it with its output shown and kept in LOG; sets LAST_LINE. A script
+# that can't run here ends with 77 and says why in its last line.
 step() {
     local name=$1 start=$SECONDS result=0
     shift
@@ -116,6 +125,8 @@ step() {
     LAST_LINE=$(tail -n 1 "$LOG")
     if [ "$result" -eq 0 ]; then
         SUMMARY+=("$(printf 'ok      %4d s  %s' $((SECONDS - start)) "$name")")
+    elif [ "$result" -eq 77 ]; then
+        SUMMARY+=("skipped         $name: ${LAST_LINE#*skipped: }")
     else
         SUMMARY+=("$(printf 'FAILED  %4d s  %s (exit code %d)' $((SECONDS - start)) "$name" "$result")")
         FAILED=yes
