@@ -134,7 +134,7 @@ enter() {
         mkdir -p "$1$path"
         mountpoint -q "$1$path" || mount --bind "$path" "$1$path"
     done
-    cp /etc/resolv.conf "$1/etc/resolv.conf"
+    cp /etc/resolv.conf /etc/hosts "$1/etc/"
 }
 
 # within FOLDER COMMAND...: in the repository, with an environment of its own.
