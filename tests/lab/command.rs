@@ -16,7 +16,12 @@ pub struct Ended {
 
 /// `curl https://NAME:PORT/` by way of 127.0.0.1, trusting only `roots`; the body is in `stdout`.
 pub fn curl(name: &str, port: u16, roots: &Path, args: &[&str]) -> Ended {
-    let mut command = Command::new("curl");
+    curl_of("curl", name, port, roots, args)
+}
+
+/// [`curl`] by another program of this name.
+pub fn curl_of(program: &str, name: &str, port: u16, roots: &Path, args: &[&str]) -> Ended {
+    let mut command = Command::new(program);
     // -q: no .curlrc; the variables would add to what is trusted.
     command.args(["-q", "-sS", "--noproxy", "*", "--max-time", "60", "--cacert"]).arg(roots);
     command.arg("--resolve").arg(format!("{name}:{port}:127.0.0.1")).args(args);
