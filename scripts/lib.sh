@@ -322,7 +322,8 @@ what_to_skip() {
 nginx_version() {
     local output
     output=$("$1" -v 2>&1) || die "$1 -v failed: $output"
-    [[ $output =~ /([0-9]+\.[0-9]+\.[0-9]+) ]] || die "$1 -v shows no version: $output"
+    [[ $output =~ \ version:.*/([0-9]+\.[0-9]+\.[0-9]+) ]] ||
+        die "$1 is not nginx: $1 -v shows ${output%%$'\n'*}"
     printf '%s\n' "${BASH_REMATCH[1]}"
 }
 
