@@ -2,6 +2,7 @@
 # Builds the module for one nginx, and the command beside it.
 #
 #   scripts/build.sh
+#   scripts/build.sh --module     (without the command)
 #   NGINX_BIN=/opt/nginx/sbin/nginx NGINX_SOURCE_DIR=/usr/src/nginx-1.28.3 scripts/build.sh
 #
 #   NGINX_BIN          the nginx that is to load the module (default: nginx in PATH)
@@ -16,6 +17,7 @@
 MODULE=ngx_http_ssl_cert_autofetch_module.so
 
 main() {
+    [ $# -eq 0 ] || [ "$*" = --module ] || die "unknown: $* (the file says what there is)"
     need_nginx
     need_module
     local version signature
@@ -24,7 +26,7 @@ main() {
     check_openssl
     find_tree "$version" "$signature"
     check_tree "$version" "$signature"
-    build_command
+    [ "${1:-}" = --module ] || build_command
     build_module "$version-$(tree_hash)"
 }
 
@@ -170,4 +172,4 @@ build_command() {
     fi
 }
 
-main
+main "$@"

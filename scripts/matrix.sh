@@ -60,7 +60,7 @@ unpatched() {
     while read -r line; do
         [[ $line == NGINX_* ]] && local -x "${line?}"
     done < <(scripts/nginx-unpatched.sh)
-    module=$(scripts/build.sh)
+    module=$(scripts/build.sh --module)
     print_row "sources of its authors" "$NGINX_BIN" "${module##*$'\n'}" no
 }
 
@@ -76,7 +76,7 @@ suite() {
         enter "$root"
     fi
     say "building in $1"
-    module=$(within "$root" scripts/build.sh)
+    module=$(within "$root" scripts/build.sh --module)
     nginx=$(program_of "$root" nginx)
     curl=$(program_of "$root" curl)
     # Debian 13's is the first with HTTP/3.

@@ -47,7 +47,7 @@ main() {
         tests "tests with the distribution's nginx" with_nginx "$module"
     fi
     if step "build the unpatched nginx" scripts/nginx-unpatched.sh && read_paths &&
-        step "build for the unpatched nginx" scripts/build.sh; then
+        step "build for the unpatched nginx" scripts/build.sh --module; then
         module=$LAST_LINE
         tests "tests with the unpatched nginx" with_nginx "$module"
     fi
