@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rustix::fs::{self, Mode};
+use rustix::fs::{self, Access, Mode};
 use rustix::io::Errno;
 
 use super::disk::{Dir, Owner};
@@ -36,6 +36,12 @@ impl Keystore {
             }
         }
         Keystore::open(dir)
+    }
+
+    /// Whether anything can be stored at all, as far as that can be seen without storing: not on a
+    /// read-only mount, where even root can't.
+    pub fn check_writable(&self) -> Result<(), KeystoreError> {
+        fs::access(&self.dir, Access::WRITE_OK).map_err(|cause| failed("access", &self.dir, cause))
     }
 
     /// Whether DIR is a folder or could be made one, as far as that can be seen without making
@@ -114,6 +120,15 @@ mod tests {
             let error = Keystore::create(&dir, owner).unwrap_err();
             assert!(error.to_string().contains("is a symbolic link"), "{error}");
         }
+    }
+
+    #[test]
+    fn what_nobody_can_write() {
+        let (_dir, keystore) = testing::keystore();
+        keystore.check_writable().unwrap();
+        // Here root can write no more than others, as on a read-only mount.
+        let error = Keystore::at(Path::new("/proc/sys")).check_writable().unwrap_err();
+        assert!(error.to_string().starts_with("access() \"/proc/sys\" failed ("), "{error}");
     }
 
     #[test]

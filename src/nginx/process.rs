@@ -62,6 +62,11 @@ fn make_keystore(
         keystore.check_loss(old.raw.passwords())?;
     }
     let keystore = Keystore::create(dir, owner)?;
+    if let Err(error) = keystore.check_writable() {
+        // Not refused: what is there is better than nothing, and another host may replace it.
+        let then = "certificates in it are served and checked, but none can be replaced from here";
+        log::line(log::WARN, &format!("keystore: {error}: {then}"));
+    }
     let own = owner.map_or_else(|| rustix::process::getegid().as_raw(), |(_, group)| group);
     keystore.share(main.raw.group(), own)
 }
