@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use ureq::config::Config;
 use ureq::http::{self, HeaderMap};
-use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, AsSendBody, Body};
 
 use super::{Http, HttpError, Method, Request, Response, haste, url};
@@ -20,9 +19,11 @@ use crate::report::printable;
 use crate::settings::WaySettings;
 
 mod proxy;
+mod reach;
 mod tls;
 
 use proxy::ProxyConnector;
+use reach::Reachable;
 
 /// Sends requests over TCP and TLS. Connections are kept for a while and used again.
 pub struct NetworkHttp {
@@ -59,7 +60,7 @@ impl NetworkHttp {
 }
 
 fn new_agent(config: &Config) -> Agent {
-    Agent::with_parts(config.clone(), ProxyConnector::new(), DefaultResolver::default())
+    Agent::with_parts(config.clone(), ProxyConnector::new(), Reachable::default())
 }
 
 impl Http for NetworkHttp {
