@@ -28,7 +28,7 @@ adopt_settings() {
     apt-config dump | grep -E '^Acquire::(http|https|Check-[A-Za-z-]+|Retries)(::[^ ]*)? ' \
         >"$1/etc/apt/apt.conf.d/90host" || true
     # As the images of Debian: nothing is kept of what was installed from.
-    printf 'APT::Keep-Downloaded-Packages "false";\nAcquire::Languages "none";\n' \
-        >"$1/etc/apt/apt.conf.d/91small"
-    rm -rf "$1"/var/cache/apt/archives/*.deb "$1"/var/lib/apt/lists/*
+    printf '%s;\n' 'APT::Keep-Downloaded-Packages "false"' 'Acquire::Languages "none"' \
+        'Dir::Cache::pkgcache ""' 'Dir::Cache::srcpkgcache ""' >"$1/etc/apt/apt.conf.d/91small"
+    rm -rf "$1"/var/cache/apt/archives/*.deb "$1"/var/cache/apt/*.bin "$1"/var/lib/apt/lists/*
 }
