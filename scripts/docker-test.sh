@@ -14,20 +14,25 @@
 . "$ROOT/scripts/docker.sh"
 
 COMPOSE_FILE=$ROOT/nginx-conf/docker/compose.yaml
-IMAGE=cert-autofetch-nginx
-TOOLS=cert-autofetch-demo
+# Not "latest": those may be in use here.
+export TAG=test
+IMAGE=cert-autofetch-nginx:$TAG
+TOOLS=cert-autofetch-demo:$TAG
 NAME=shop.example
 
 main() {
     DIR=$(mktemp -d "${TMPDIR:-/tmp}/cert-autofetch-docker.XXXXXX")
     at_exit rm -rf "$DIR"
+    need_turn
+    rm -rf "$LOGS"
+    mkdir -p "$LOGS"
     need_daemon
     need_compose
     install openssl=openssl
-    mkdir -p "$LOGS" "$KEPT"
     need_base
-    build_image "$IMAGE" nginx-conf/docker/Dockerfile
-    build_image "$TOOLS" tests/demo/Dockerfile
+    step "image of nginx with the module" build_image "$IMAGE" nginx-conf/docker/Dockerfile
+    step "image of CA, responder and story" build_image "$TOOLS" tests/demo/Dockerfile
+    forget_old_images
     print_contents
     # A network of loopback alone: nothing here meets what else runs on this machine.
     export COMPOSE_FILE BASE DEMO_NETWORK=none
@@ -42,6 +47,8 @@ main() {
     step "two nginx on one keystore" two_on_one_keystore
     step "a CA that is down at the start" late_ca
     step "a keystore that can't be written" unwritable
+    step "a keystore that is mounted read-only" read_only
+    step "a read-only image, few capabilities, another user" hardened
     step "a module for another nginx" other_version
     say "ok: all steps, $SECONDS s"
 }
@@ -174,14 +181,14 @@ is_healthy() {
     [ "$(docker inspect -f '{{.State.Health.Status}}' "$1")" = healthy ]
 }
 
-# logged CONTAINER TEXT
+# logged CONTAINER PATTERN
 logged() {
     local all
     all=$(docker logs "$1" 2>&1)
-    [[ $all == *"$2"* ]]
+    grep -q "$2" <<<"$all"
 }
 
-# one_line CONTAINER TEXT: shows it, as an administrator would find it.
+# one_line CONTAINER PATTERN: shows it, as an administrator would find it.
 one_line() {
     wait_for 60 logged "$1" "$2" || {
         docker logs "$1" >&2
@@ -279,7 +286,8 @@ two_on_one_keystore() {
     [ $(($(issued) - count)) -eq 2 ]
 }
 
-# In the network of the first, on ports of its own: as another host, which shares the keystore.
+# second_nginx [OPTIONS]: in the network of the first, on ports of its own: as another host, which
+# shares the keystore, mounted with these options.
 second_nginx() {
     mkdir -p "$DIR/second"
     sed 's/8079/8078/' nginx-conf/docker/nginx.conf >"$DIR/second/nginx.conf"
@@ -290,7 +298,7 @@ second_nginx() {
         -e CERT_AUTOFETCH_STATUS=127.0.0.1:8078/status \
         -v "$DIR/second/nginx.conf:/etc/nginx/nginx.conf:ro" \
         -v "$DIR/second/shop.conf:/etc/nginx/conf.d/shop.conf:ro" \
-        -v "${COMPOSE_PROJECT_NAME}_keystore:/var/lib/nginx/ssl_cert_autofetch" \
+        -v "${COMPOSE_PROJECT_NAME}_keystore:/var/lib/nginx/ssl_cert_autofetch${1:+:$1}" \
         -v "${COMPOSE_PROJECT_NAME}_pki:/pki:ro" "$IMAGE" >/dev/null
 }
 
@@ -318,7 +326,8 @@ follows() {
 
 late_ca() {
     fresh nginx
-    one_line "$(container nginx)" 'next attempt in'
+    # localhost has two addresses, and no way to one of them.
+    one_line "$(container nginx)" 'directory: Connection refused (os error 111), next attempt in'
     compose up -d pebble ocsp
     wait_for 180 serves 443
 }
@@ -348,12 +357,54 @@ own_entry() {
         chown -R "$1" "/keystore/certs/$NAME"
 }
 
-# nginx compares a number in the module: that of 1.26.3 becomes that of 1.22.1.
-other_version() {
+# It is said at the start, and when a replacement is needed; what another nginx brings is served.
+read_only() {
+    local old second=$COMPOSE_PROJECT_NAME-second
+    old=$(serial 443)
+    second_nginx ro
+    one_line "$second" 'keystore: access() .* failed (30: Read-only file system)'
+    wait_for 60 serves 444 "$old"
+    beside containers revoke >/dev/null
+    if serves 444; then false; fi
+    one_line "$second" 'ISSUE failed: .* failed (30: Read-only file system), next attempt in'
+    wait_for 60 serves 443
+    wait_for 60 serves 444 "$(serial 443)"
+}
+
+# As src/manual/containers.md says.
+hardened() {
+    starts --read-only --tmpfs /run --tmpfs /var/lib/nginx --security-opt no-new-privileges \
+        --cap-drop ALL --cap-add CHOWN --cap-add DAC_OVERRIDE --cap-add SETUID --cap-add SETGID
+    starts --read-only --tmpfs /run:uid=33 --tmpfs /var/lib/nginx:uid=33 --user 33:33 \
+        --security-opt no-new-privileges --cap-drop ALL
+}
+
+# starts OPTION...: whether a container with these and an empty keystore gets healthy.
+starts() {
     local id
-    id=$(docker run -d --label "$COMPOSE_PROJECT_NAME" --network none "$IMAGE" bash -c \
-        "perl -0777 -pi -e 's/\\xd3\\xa7\\x0f\\x00/\\x31\\x98\\x0f\\x00/' $MODULE && nginx -t")
-    one_line "$id" 'version 1022001 instead of 1026003'
+    id=$(docker run -d --label "$COMPOSE_PROJECT_NAME" --network none \
+        -v "$ROOT/nginx-conf/docker/shop.conf:/etc/nginx/conf.d/shop.conf:ro" \
+        -v "${COMPOSE_PROJECT_NAME}_pki:/pki:ro" "$@" "$IMAGE")
+    wait_for 60 is_healthy "$id" || {
+        docker logs "$id" >&2
+        return 1
+    }
+    workers_are_unprivileged "$id"
+    if logged "$id" 'keystore:'; then false; fi
+    docker restart "$id" >/dev/null
+    wait_for 60 is_healthy "$id"
+}
+
+# nginx compares a number in the module: that of its version becomes that of 1.22.1.
+other_version() {
+    local id own
+    # shellcheck disable=SC2016 # the variables are the container's
+    own=$(inside "$IMAGE" bash -c 'v=$(nginx -v 2>&1) && IFS=. read -r a b c <<<"${v##*/}" &&
+        echo $((a * 1000000 + b * 1000 + ${c%% *}))')
+    id=$(docker run -d --label "$COMPOSE_PROJECT_NAME" --network none "$IMAGE" \
+        bash -c "perl -0777 -pi -e '\$o = pack(\"V\", $own); \$n = pack(\"V\", 1022001);
+            s/\\Q\$o\\E/\$n/' $MODULE && nginx -t")
+    one_line "$id" "version 1022001 instead of $own"
 }
 
 main

@@ -23,8 +23,20 @@ need_daemon() {
     [ "$(id -u)" -eq 0 ] || skip "no docker daemon answers, and only root can start one"
     command -v dockerd >/dev/null || has_candidate docker.io ||
         skip "no docker daemon answers, and there is no package docker.io"
-    install dockerd=docker.io docker=docker.io
-    start_daemon || skip "dockerd can't run here: $(tail -n 1 "$LOGS/dockerd.log")"
+    install dockerd=docker.io
+    # From Debian 13 on the client is a package of its own.
+    install docker=docker-cli
+    start_daemon || skip "dockerd can't run here: $(grep -v level=info "$LOGS/dockerd.log" | tail -n 1)"
+}
+
+# One run at a time: there is one folder for images, and one for logs. Daemons don't inherit it.
+need_turn() {
+    mkdir -p "$KEPT"
+    exec 9>"$KEPT/lock"
+    flock -n 9 || {
+        say "waiting for another run of ${0##*/} here"
+        flock 9
+    }
 }
 
 # No bridge and no packet filter: both belong to the machine. What is left are the host's network
@@ -36,7 +48,7 @@ start_daemon() {
     at_exit unmount "$data" "$DIR/exec"
     setsid dockerd --data-root "$data" --exec-root "$DIR/exec" --pidfile "$DIR/pid" \
         -H "unix://$DIR/sock" --bridge=none --iptables=false --ip6tables=false \
-        >"$LOGS/dockerd.log" 2>&1 &
+        >"$LOGS/dockerd.log" 2>&1 9>&- &
     DAEMON=$!
     at_exit stop_daemon
     export DOCKER_HOST=unix://$DIR/sock
@@ -96,19 +108,26 @@ import_base() {
     tar -C "$KEPT/base" --numeric-owner -c . | docker import - "$BASE" >/dev/null
 }
 
-# build_image NAME FILE: on the host's network, since a daemon of ours has no other.
+# build_image NAME FILE: on the host's network, since a daemon of ours has no other. Its first stage
+# gets a name too, so that the next run finds its layers when what has no name is removed.
 build_image() {
-    local variable arguments=(--build-arg "BASE=$BASE")
+    local variable arguments=(--network host --build-arg "BASE=$BASE")
     for variable in http_proxy https_proxy no_proxy; do
         [ -z "${!variable:-}" ] || arguments+=(--build-arg "$variable")
     done
     say "building the image $1"
-    quietly "$LOGS/build-$1.log" build_from_tar -t "$1" -f "$2" "${arguments[@]}"
+    quietly "$LOGS/build-${1%:*}.log" build_both "$1" "$2" "${arguments[@]}"
 }
 
-# As a stream, which needs no list of what to leave out: not every builder reads the one beside
-# the Dockerfile.
-build_from_tar() {
-    tar -c Cargo.toml Cargo.lock build.rs nginx-conf scripts src tests |
-        docker build --network host "$@" -
+# build_both NAME FILE ARGUMENT...
+build_both() {
+    local name=$1 file=$2
+    shift 2
+    docker build "$@" --target build -t "${name%:*}-build:${name#*:}" -f "$file" . &&
+        docker build "$@" -t "$name" -f "$file" .
+}
+
+# What is left of former versions, in a daemon of ours: 2 GB each.
+forget_old_images() {
+    [ -z "${DAEMON:-}" ] || docker image prune -f >/dev/null
 }

@@ -28,7 +28,8 @@ at_exit() {
     [ "$AT_EXIT_OF" = "$BASHPID" ] || AT_EXIT=
     AT_EXIT_OF=$BASHPID
     AT_EXIT="$(printf '%q ' "$@");$AT_EXIT"
-    trap 'eval "$AT_EXIT"' EXIT
+    # Who is impatient ends it no second time: what was started would stay.
+    trap 'trap "" INT TERM HUP; eval "$AT_EXIT"' EXIT
     trap 'exit 130' INT TERM HUP
 }
 
