@@ -89,13 +89,18 @@ impl Host for WorkerHost {
     }
 }
 
-/// The host and the master: both outlive workers and reloads.
+/// The host and the master: both outlive workers and reloads. Containers on one network may share
+/// a host name, and in each the master is process 1: what tells them apart is the namespace of
+/// process numbers, whose own number is one of this boot.
 pub fn own_id() -> String {
     let host = rustix::system::uname();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let space = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     // SAFETY: set by nginx before this process began its work.
     let single = unsafe { ngx_process } == NGX_PROCESS_SINGLE as ngx_uint_t;
     let master = if single { std::process::id() } else { std::os::unix::process::parent_id() };
-    format!("{} {master}", host.nodename().to_string_lossy())
+    let host = host.nodename().to_string_lossy();
+    format!("{host} {} {} {master}", boot.trim(), space.display())
 }
 
 impl WorkerHost {
