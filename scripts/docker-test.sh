@@ -190,11 +190,14 @@ logged() {
 
 # one_line CONTAINER PATTERN: shows it, as an administrator would find it.
 one_line() {
+    local all
     wait_for 60 logged "$1" "$2" || {
         docker logs "$1" >&2
         return 1
     }
-    docker logs "$1" 2>&1 | sed -n "/$2/{s/^/    /p;q}" >&2
+    all=$(docker logs "$1" 2>&1)
+    # Not from a pipe: who writes into one that is closed has failed.
+    sed -n "/$2/{s/^/    /p;q}" <<<"$all" >&2
 }
 
 issued() {
@@ -284,6 +287,12 @@ two_on_one_keystore() {
     differ "$new" "$one"
     [ "$one" = "$other" ]
     [ $(($(issued) - count)) -eq 2 ]
+    # And the second alone: the CA looks for its challenge at the first.
+    beside containers revoke >/dev/null
+    new=$(serial 444)
+    differ "$one" "$new"
+    serves 443 "$new"
+    [ $(($(issued) - count)) -eq 3 ]
 }
 
 # second_nginx [OPTIONS]: in the network of the first, on ports of its own: as another host, which

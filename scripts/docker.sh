@@ -108,10 +108,12 @@ import_base() {
     tar -C "$KEPT/base" --numeric-owner -c . | docker import - "$BASE" >/dev/null
 }
 
-# build_image NAME FILE: on the host's network, since a daemon of ours has no other. Its first stage
-# gets a name too, so that the next run finds its layers when what has no name is removed.
+# build_image NAME FILE. Its first stage gets a name too, so that the next run finds its layers when
+# what has no name is removed.
 build_image() {
-    local variable arguments=(--network host --build-arg "BASE=$BASE")
+    local variable arguments=(--build-arg "BASE=$BASE")
+    # A daemon of ours has no other network.
+    [ -z "${DAEMON:-}" ] || arguments+=(--network host)
     for variable in http_proxy https_proxy no_proxy; do
         [ -z "${!variable:-}" ] || arguments+=(--build-arg "$variable")
     done
