@@ -40,20 +40,27 @@ main() {
         SUMMARY+=("skipped         HTTP/3 with nginx $(nginx_version "$NGINX_BIN"): it has none")
     tests "tests of the core" cargo test --locked --no-fail-fast
 
-    local module
-    if step "build for the distribution's nginx" scripts/build.sh; then
-        module=$LAST_LINE
-        adapter_lints
-        tests "tests with the distribution's nginx" with_nginx "$module"
-    fi
-    if step "build the unpatched nginx" scripts/nginx-unpatched.sh && read_paths &&
-        step "build for the unpatched nginx" scripts/build.sh --module; then
-        module=$LAST_LINE
-        tests "tests with the unpatched nginx" with_nginx "$module"
-    fi
+    test_the_module
     step "containers" scripts/docker-test.sh || true
     step "nginx of each Debian" of_the_distribution scripts/matrix.sh || true
     finish
+}
+
+# With both nginx side by side: the tests wait most of the time.
+test_the_module() {
+    local nginx=$NGINX_BIN source module
+    if step "build for the distribution's nginx" scripts/build.sh; then
+        module=$LAST_LINE
+        source=${NGINX_SOURCE_DIR:-$ROOT/target/nginx-$(nginx_version "$nginx")}
+        adapter_lints "$source" "${NGINX_BUILD_DIR:-$source/objs}"
+    fi
+    if step "build the unpatched nginx" scripts/nginx-unpatched.sh && read_paths &&
+        step "build for the unpatched nginx" scripts/build.sh --module; then
+        aside "tests with the unpatched nginx" with_nginx "$NGINX_BIN" "$NGINX_SOURCE_DIR" "$LAST_LINE"
+    fi
+    [ -z "${module:-}" ] ||
+        tests "tests with the distribution's nginx" with_nginx "$nginx" "$source" "$module"
+    await_aside
 }
 
 install_everything() {
@@ -70,12 +77,9 @@ lint() {
     cargo clippy --locked "$@" -- ${CI:+-D warnings}
 }
 
-# The library alone: in a test binary nothing reaches the adapter.
+# adapter_lints SOURCE BUILD: of the library alone, since in a test binary nothing reaches the adapter.
 adapter_lints() {
-    local tree
-    tree=$ROOT/target/nginx-$(nginx_version "$NGINX_BIN")
-    export NGINX_SOURCE_DIR=${NGINX_SOURCE_DIR:-$tree}
-    export NGINX_BUILD_DIR=${NGINX_BUILD_DIR:-$NGINX_SOURCE_DIR/objs}
+    local -x NGINX_SOURCE_DIR=$1 NGINX_BUILD_DIR=$2
     step_if "cargo clippy" "lints of the adapter" lint --lib --features export-modules
 }
 
@@ -87,11 +91,11 @@ read_paths() {
     done < <(tail -n 3 "$LOG")
 }
 
-# The tests that say `#[ignore = "needs ...: scripts/test.sh"]`.
+# with_nginx NGINX SOURCE MODULE: the tests that say `#[ignore = "needs ...: scripts/test.sh"]`.
 with_nginx() {
     # shellcheck disable=SC2046 # words
-    CERT_AUTOFETCH_MODULE=$1 cargo test --locked --no-fail-fast -- \
-        --ignored $(what_to_skip "$NGINX_BIN")
+    NGINX_BIN=$1 NGINX_SOURCE_DIR=$2 CERT_AUTOFETCH_MODULE=$3 \
+        cargo test --locked --no-fail-fast -- --ignored $(what_to_skip "$1")
 }
 
 # of_the_distribution COMMAND...: without what this script has found out about one nginx.
@@ -124,16 +128,51 @@ step() {
     LOG=$LOGS/${name// /-}.log
     printf '\n=== %s\n' "$name"
     "$@" </dev/null 2>&1 | tee "$LOG" || result=${PIPESTATUS[0]}
+    note "$name" $((SECONDS - start)) "$result"
+}
+
+# aside NAME COMMAND...: begins a step of tests that await_aside ends.
+ASIDE=
+aside() {
+    ASIDE_NAME=$1
+    ASIDE_START=$SECONDS
+    shift
+    # A group of its own: what it started ends with it.
+    set -m
+    "$@" </dev/null >"$LOGS/${ASIDE_NAME// /-}.log" 2>&1 &
+    ASIDE=$!
+    set +m
+    at_exit end_aside
+}
+
+end_aside() {
+    [ -z "$ASIDE" ] || kill -TERM -- "-$ASIDE" 2>/dev/null || true
+}
+
+await_aside() {
+    local result=0
+    [ -n "$ASIDE" ] || return 0
+    wait "$ASIDE" || result=$?
+    ASIDE=
+    LOG=$LOGS/${ASIDE_NAME// /-}.log
+    printf '\n=== %s\n' "$ASIDE_NAME"
+    cat "$LOG"
+    note "$ASIDE_NAME" $((SECONDS - ASIDE_START)) "$result" || true
+    TEST_LOGS+=("$LOG")
+}
+
+# note NAME SECONDS RESULT: of a step that has ended, for the end.
+note() {
     LAST_LINE=$(tail -n 1 "$LOG")
-    if [ "$result" -eq 0 ]; then
-        SUMMARY+=("$(printf 'ok      %4d s  %s' $((SECONDS - start)) "$name")")
-    elif [ "$result" -eq 77 ]; then
-        SUMMARY+=("skipped         $name: ${LAST_LINE#*skipped: }")
+    if [ "$3" -eq 0 ]; then
+        SUMMARY+=("$(printf 'ok      %4d s  %s' "$2" "$1")")
+    elif [ "$3" -eq 77 ]; then
+        SUMMARY+=("skipped         $1: ${LAST_LINE#*skipped: }")
     else
-        SUMMARY+=("$(printf 'FAILED  %4d s  %s (exit code %d)' $((SECONDS - start)) "$name" "$result")")
+        SUMMARY+=("$(printf 'FAILED  %4d s  %s (exit code %d)' "$2" "$1" "$3")")
         FAILED=yes
     fi
-    return "$result"
+    return "$3"
 }
 
 finish() {
