@@ -30,13 +30,16 @@ CELLS=(
 main() {
     local version
     [ $# -gt 0 ] || set -- bookworm trixie sid unpatched
-    [ "$(id -u)" -eq 0 ] || {
-        say "${0##*/}: skipped: only root can make and enter roots"
-        exit 77
-    }
+    for version in "$@"; do
+        [[ $version =~ ^[a-z]+$ ]] || die "unknown: $version (the file says what there is)"
+    done
+    [ "$(id -u)" -eq 0 ] || skip "only root can make and enter roots"
+    unshare --mount true 2>/dev/null || skip "nothing may be mounted here, so there can be no roots"
     # Mounts of a namespace of our own end with it, however we end.
     [ -n "${CERT_AUTOFETCH_MATRIX:-}" ] ||
         CERT_AUTOFETCH_MATRIX=1 exec unshare --mount --propagation private "$0" "$@"
+    # Each is built for and run with its own.
+    unset NGINX_BIN NGINX_SOURCE_DIR NGINX_BUILD_DIR
     need_core
     need_programs
     need_peers
@@ -53,20 +56,26 @@ main() {
     [ -z "$FAILED" ] || die "failed: $FAILED"
 }
 
+skip() {
+    say "${0##*/}: skipped: $*"
+    exit 77
+}
+
 # ----------------------------------------------------------------------------- versions
 
 unpatched() {
-    local line module
+    local lines line module
+    lines=$(scripts/nginx-unpatched.sh)
     while read -r line; do
         [[ $line == NGINX_* ]] && local -x "${line?}"
-    done < <(scripts/nginx-unpatched.sh)
+    done <<<"$lines"
     module=$(scripts/build.sh --module)
     print_row "sources of its authors" "$NGINX_BIN" "${module##*$'\n'}" no
 }
 
 # suite NAME
 suite() {
-    local root=$ROOTS/$1 nginx curl module
+    local root=$ROOTS/$1 nginx curl module patched
     if is_of_this_machine "$1"; then
         root=/
         need_nginx
@@ -82,7 +91,8 @@ suite() {
     # Debian 13's is the first with HTTP/3.
     local -x CERT_AUTOFETCH_CURL_HTTP3=$curl
     "$curl" --version | grep -q HTTP3 || unset CERT_AUTOFETCH_CURL_HTTP3
-    print_row "Debian $1" "$nginx" "${module##*$'\n'}" "$(is_patched "$root")"
+    patched=$(is_patched "$root")
+    print_row "Debian $1" "$nginx" "${module##*$'\n'}" "$patched"
 }
 
 # is_of_this_machine SUITE: and its nginx can be used as it is.
