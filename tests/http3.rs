@@ -153,6 +153,26 @@ fn http3_sessions_end_with_a_revocation() {
     assert!(resumed.resumed, "{resumed:?}");
 }
 
+/// Sessions that were made when an answer was due, as it always is here, are worth nothing later,
+/// when the next handshake comes at such a moment too.
+#[test]
+#[ignore = "needs nginx with HTTP/3, the module, pebble and aioquic: scripts/test.sh"]
+fn http3_makes_no_session_when_an_answer_is_due() {
+    let site = plan(&format!("{EACH} ssl_early_data on;")).start();
+    let (old, client) = (site.wait_valid("a.test"), quic(&site.lab));
+    for _ in 0..3 {
+        let answer = client.resume().expect("served");
+        assert!(!answer.resumed && !answer.early_data, "{answer:?}");
+        assert_eq!(answer.serial.as_ref(), Some(&old));
+    }
+    site.revoke("a.test", Some(1));
+    learn(&site, &quic(&site.lab), &old);
+    let new = site.wait_other("a.test", &old);
+    let next = client.resume().expect("served");
+    assert!(!next.resumed && !next.early_data, "{next:?}");
+    assert_eq!(next.serial, Some(new));
+}
+
 /// `hard`, and the proof has run out: a session does not go round the gate.
 #[test]
 #[ignore = "needs nginx with HTTP/3, the module, pebble and aioquic: scripts/test.sh"]

@@ -22,26 +22,48 @@ pub enum Verdict {
     Refuse = 2,
 }
 
+/// Noted of a handshake that can't be looked at before the last gate.
+const UNSEEN: usize = 3;
+
 /// Notes the verdict on a handshake with an entry; a refused one is made a full one, because
 /// resumption asks nobody.
 pub fn note(ssl: *mut SSL, entry: usize, verdict: Verdict) {
-    let note = entry << 2 | verdict as usize;
-    // SAFETY: a live SSL; the place holds a number, never followed as a pointer.
-    unsafe { SSL_set_ex_data(ssl, listens::verdict_index(), note as *mut c_void) };
+    set_note(ssl, entry << 2 | verdict as usize);
     if verdict == Verdict::Refuse {
         sessions::forbid_resumption(ssl);
     }
 }
 
+/// Makes a handshake that can't be looked at a full one: resumption would go round the last gate.
+pub fn note_unseen(ssl: *mut SSL) {
+    set_note(ssl, UNSEEN);
+    sessions::forbid_resumption(ssl);
+}
+
+/// Whether a handshake was made a full one, which it has to stay.
+pub fn is_full(ssl: *const SSL) -> bool {
+    let note = get_note(ssl);
+    note == UNSEEN || note & 3 == Verdict::Refuse as usize
+}
+
 fn noted(ssl: *const SSL) -> Option<(usize, Verdict)> {
-    // SAFETY: as in note().
-    let note = unsafe { SSL_get_ex_data(ssl, listens::verdict_index()) } as usize;
+    let note = get_note(ssl);
     let verdict = match note & 3 {
         1 => Verdict::Serve,
         2 => Verdict::Refuse,
         _ => return None,
     };
     Some((note >> 2, verdict))
+}
+
+fn set_note(ssl: *mut SSL, note: usize) {
+    // SAFETY: a live SSL; the place holds a number, never followed as a pointer.
+    unsafe { SSL_set_ex_data(ssl, listens::verdict_index(), note as *mut c_void) };
+}
+
+fn get_note(ssl: *const SSL) -> usize {
+    // SAFETY: as in set_note(); 0 where nothing was noted.
+    unsafe { SSL_get_ex_data(ssl, listens::verdict_index()) as usize }
 }
 
 /// Returns 1 to go on, 0 for the alert internal_error.

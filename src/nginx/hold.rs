@@ -20,7 +20,7 @@ use nginx_sys::{
 use super::gate::{self, Verdict};
 use super::listens::ServerHook;
 use super::worker::Worker;
-use super::{challenge, guard, hello, servers, sessions};
+use super::{challenge, guard, hello, servers};
 use crate::client_hello::{self, ClientHello, Parsed};
 
 /// One handshake that is looked at, and maybe held. Owned by its BIO.
@@ -61,7 +61,7 @@ pub enum Place {
 pub fn insert(hook: &ServerHook, ssl: *mut SSL) {
     // What can't be looked at must ask the last gate: resumption would go round it.
     if !try_insert(hook, ssl) {
-        sessions::forbid_resumption(ssl);
+        gate::note_unseen(ssl);
     }
 }
 
@@ -261,7 +261,7 @@ fn sniff(bio: *mut BIO, hold: &mut Hold, out: &mut [u8]) -> c_int {
     hold.state = match parsed {
         Parsed::Incomplete => State::Sniff,
         Parsed::Foreign => {
-            sessions::forbid_resumption(hold.ssl);
+            gate::note_unseen(hold.ssl);
             State::Pass
         }
         Parsed::Hello(hello) if hold.look_at(&hello) => State::Wait,

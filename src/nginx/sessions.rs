@@ -13,8 +13,8 @@ use nginx_sys::{
 use openssl::sha::Sha256;
 
 use super::conf::MainConf;
-use super::http;
 use super::listens::ServerHook;
+use super::{gate, http};
 use crate::facts::Serial;
 
 /// What tells one server's sessions from another's, as nginx's own context does: its name and
@@ -48,7 +48,8 @@ pub fn set_initial(hook: &ServerHook) {
 }
 
 /// After revocations: new contexts on the servers that share a listen with a revoked entry, and
-/// on every connection that is in its handshake and was made with an old one.
+/// on every connection that is in its handshake and was made with an old one. But not on those that
+/// must not be resumed at all.
 pub fn renew<'a>(main: &MainConf, revoked: impl Fn(usize) -> Option<&'a Serial>) {
     // Servers of one listen share their neighbours, so the digest is worked out once for all.
     let mut digests: HashMap<*const BTreeSet<usize>, Option<[u8; 32]>> = HashMap::new();
@@ -61,7 +62,7 @@ pub fn renew<'a>(main: &MainConf, revoked: impl Fn(usize) -> Option<&'a Serial>)
             set(hook.ctx, &value(hook, Some(digest)));
         }
     }
-    for ssl in handshaking() {
+    for ssl in handshaking().into_iter().filter(|ssl| !gate::is_full(*ssl)) {
         // SAFETY: a live SSL of this worker.
         let Some(hook) = (unsafe { ServerHook::of(ssl) }) else { continue };
         if let Some(digest) = digest(hook).filter(|_| std::ptr::eq(hook.main, main)) {
@@ -70,9 +71,13 @@ pub fn renew<'a>(main: &MainConf, revoked: impl Fn(usize) -> Option<&'a Serial>)
     }
 }
 
-/// A context that no session was ever made with: this handshake will be a full one.
+/// A context that no session was ever made with: this handshake will be a full one. Nor will any
+/// be with the session that this one makes if it is served: it may outlive its certificate.
 pub fn forbid_resumption(ssl: *mut SSL) {
-    set_one(ssl, b"refused");
+    let mut context = [0; 32];
+    // Where there are no random numbers there is no handshake.
+    let _ = openssl::rand::rand_bytes(&mut context);
+    set_one(ssl, &context);
 }
 
 /// Of what was revoked among the entries of one listen; None: nothing.
