@@ -8,7 +8,7 @@
 #
 # It uses the docker daemon that answers. Where none does it starts one of its own, without network
 # for containers, and ends it. The exit code is 77 (skipped) where there can be no daemon. Images
-# and base stay in target/docker for the next run.
+# stay in target/docker, the base in target/bases, for the next run.
 
 . "$(dirname "$0")/lib.sh"
 . "$ROOT/scripts/docker.sh"
@@ -23,7 +23,7 @@ NAME=shop.example
 main() {
     DIR=$(mktemp -d "${TMPDIR:-/tmp}/cert-autofetch-docker.XXXXXX")
     at_exit rm -rf "$DIR"
-    need_turn
+    need_turn "$KEPT"
     rm -rf "$LOGS"
     mkdir -p "$LOGS"
     need_daemon

@@ -29,16 +29,6 @@ need_daemon() {
     start_daemon || skip "dockerd can't run here: $(grep -v level=info "$LOGS/dockerd.log" | tail -n 1)"
 }
 
-# One run at a time: there is one folder for images, and one for logs. Daemons don't inherit it.
-need_turn() {
-    mkdir -p "$KEPT"
-    exec 9>"$KEPT/lock"
-    flock -n 9 || {
-        say "waiting for another run of ${0##*/} here"
-        flock 9
-    }
-}
-
 # No bridge and no packet filter: both belong to the machine. What is left are the host's network
 # and none.
 start_daemon() {
@@ -104,8 +94,8 @@ import_base() {
     BASE=cert-autofetch-base:$SUITE
     [ -z "$(docker images -q "$BASE")" ] || return 0
     [ "$(id -u)" -eq 0 ] || skip "$SUITE can't be pulled from a registry, and debootstrap needs root"
-    [ -d "$KEPT/base" ] || make_root "$SUITE" "$KEPT/base"
-    tar -C "$KEPT/base" --numeric-owner -c . | docker import - "$BASE" >/dev/null
+    make_base "$SUITE"
+    tar -C "$BASES/$SUITE" --numeric-owner -c . | docker import - "$BASE" >/dev/null
 }
 
 # build_image NAME FILE. Its first stage gets a name too, so that the next run finds its layers when

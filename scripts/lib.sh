@@ -7,6 +7,10 @@ shopt -s inherit_errexit
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # Fixed, for the paths that the scripts promise are in it.
 export CARGO_TARGET_DIR=$ROOT/target
+# As the caller means them, whatever folder the scripts work in. A name alone is a program in PATH.
+[[ ${NGINX_BIN:-} != [!/]*/* ]] || export NGINX_BIN=$PWD/$NGINX_BIN
+[[ ${NGINX_SOURCE_DIR:-} != [!/]* ]] || export NGINX_SOURCE_DIR=$PWD/$NGINX_SOURCE_DIR
+[[ ${NGINX_BUILD_DIR:-} != [!/]* ]] || export NGINX_BUILD_DIR=$PWD/$NGINX_BUILD_DIR
 cd "$ROOT"
 
 # ----------------------------------------------------------------------------- words

@@ -44,7 +44,8 @@ main() {
     need_programs
     need_peers
     need_python_tools
-    mkdir -p "$ROOTS" "$LOGS"
+    need_turn "$ROOTS"
+    mkdir -p "$LOGS"
     print_head
     for version in "$@"; do
         if [ "$version" = unpatched ]; then
@@ -104,7 +105,9 @@ is_of_this_machine() {
 # need_root SUITE FOLDER: with nginx, curl, and what scripts/build.sh needs.
 need_root() {
     if [ ! -e "$2.ready" ]; then
-        make_root "$1" "$2"
+        make_base "$1"
+        rm -rf --one-file-system "$2"
+        cp -a "$BASES/$1" "$2"
         enter "$2"
         printf '#!/bin/sh\nexit 101\n' >"$2/usr/sbin/policy-rc.d"
         chmod 755 "$2/usr/sbin/policy-rc.d"
@@ -159,10 +162,15 @@ http {
     }
 }
 END
-    within "$1" nginx -c "$dir/nginx.conf" || die "nginx of $1 does not start with lua"
+    at_exit stop_in "$1" "$dir/nginx.conf"
+    within "$1" nginx -c "$dir/nginx.conf" 9>&- || die "nginx of $1 does not start with lua"
     answer=$(curl -s --cacert "$dir/pem" --unix-socket "$dir/socket" https://x.test/ || true)
-    within "$1" nginx -c "$dir/nginx.conf" -s stop 2>/dev/null
     printf '%s\n' "${answer:-no}"
+}
+
+# stop_in ROOT CONFIGURATION
+stop_in() {
+    within "$1" nginx -c "$2" -s stop >/dev/null 2>&1 || true
 }
 
 # enter FOLDER: what a root shares with this machine, at the same paths.

@@ -1,19 +1,33 @@
-# Debian's suites side by side: roots that debootstrap makes, with what this machine needs to
-# reach its package mirrors. Sourced after lib.sh, never run.
+# Folders that stay for the next run: Debian's suites side by side, as debootstrap makes them, with
+# what this machine needs to reach its package mirrors. Sourced after lib.sh, never run.
 # shellcheck shell=bash
 
-# make_root SUITE FOLDER: the smallest Debian of this suite.
-make_root() {
-    local mirror
+# need_turn FOLDER: one run at a time uses it. Daemons that are started must not inherit descriptor 9.
+need_turn() {
+    mkdir -p "$1"
+    exec 9>"$1/lock"
+    flock -n 9 || {
+        say "waiting for another run of ${0##*/} here"
+        flock 9
+    }
+}
+
+# The smallest Debian of each suite, as it was made; it stays there for the next run.
+BASES=$ROOT/target/bases
+
+# make_base SUITE: the folder BASES/SUITE.
+make_base() {
+    local base=$BASES/$1 mirror
+    [ ! -d "$base" ] || return 0
     mirror=$(debian_mirror)
     install debootstrap=debootstrap dpkg=debian-archive-keyring
-    rm -rf --one-file-system "$2" "$2.new"
-    mkdir -p "$(dirname "$2")"
+    rm -rf --one-file-system "$base.new"
+    mkdir -p "$BASES"
     say "debootstrap: $1"
     quietly "$ROOT/target/logs/debootstrap-$1.log" \
-        debootstrap --variant=minbase "$1" "$2.new" "${mirror:-https://deb.debian.org/debian/}"
-    adopt_settings "$2.new"
-    mv "$2.new" "$2"
+        debootstrap --variant=minbase "$1" "$base.new" "${mirror:-https://deb.debian.org/debian/}"
+    adopt_settings "$base.new"
+    mv "$base.new" "$base"
 }
 
 # adopt_settings FOLDER: this machine's own certificate authorities and settings of apt, without
