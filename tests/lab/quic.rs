@@ -96,10 +96,11 @@ impl QuicClient {
     }
 }
 
-/// `curl --http3` of `/`: QUIC and, where that fails, TCP. The version it got is the last word of
-/// `stdout`. The program is `CERT_AUTOFETCH_CURL_HTTP3`, which sees what is in `roots`.
+/// `curl --http3 --cert-status` of `/`: QUIC and, where that fails, TCP; it insists on a staple that
+/// says good. The version it got is the last word of `stdout`. The program is
+/// `CERT_AUTOFETCH_CURL_HTTP3`, which sees what is in `roots`.
 pub fn curl(name: &str, port: u16, roots: &Path) -> Ended {
     let program = std::env::var("CERT_AUTOFETCH_CURL_HTTP3").expect("CERT_AUTOFETCH_CURL_HTTP3");
-    let args = ["--http3", "-w", " %{http_version}"];
+    let args = ["--http3", "--cert-status", "-w", " %{http_version}"];
     command::curl_of(&program, name, port, roots, &args)
 }
