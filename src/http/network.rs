@@ -60,7 +60,8 @@ impl NetworkHttp {
 }
 
 fn new_agent(config: &Config) -> Agent {
-    Agent::with_parts(config.clone(), ProxyConnector::new(), Reachable::default())
+    let connector = tls::OneContext(ProxyConnector::new());
+    Agent::with_parts(config.clone(), connector, Reachable::default())
 }
 
 impl Http for NetworkHttp {

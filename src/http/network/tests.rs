@@ -1,5 +1,6 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use openssl::pkey::{PKey, Private};
 use openssl::ssl::{SslAcceptor, SslMethod};
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder};
+
+use ureq::unversioned::transport::{ConnectionDetails, Connector, Transport};
 
 use super::*;
 use crate::ca::csr::new_key;
@@ -319,6 +322,35 @@ fn a_redirect_off_tls_is_refused() {
         NetworkHttp::new(&trusting(&root)).unwrap().send(&Request { redirects: 3, ..get(url) });
     assert!(matches!(got, Err(HttpError::Url(_))), "{got:?}");
     server.join().unwrap();
+}
+
+/// ureq keeps its TLS only for what it takes for a request without settings of its own.
+#[test]
+fn tls_is_made_once() {
+    #[derive(Debug)]
+    struct Probe(Arc<Mutex<Vec<bool>>>);
+
+    impl Connector<()> for Probe {
+        type Out = Box<dyn Transport>;
+
+        fn connect(
+            &self,
+            details: &ConnectionDetails<'_>,
+            _: Option<()>,
+        ) -> Result<Option<Self::Out>, ureq::Error> {
+            self.0.lock().unwrap().push(details.request_level);
+            Ok(None)
+        }
+    }
+
+    let config = Agent::config_builder().build();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let probe = tls::OneContext(Probe(Arc::clone(&seen)));
+    let agent = Agent::with_parts(config, probe, Reachable::default());
+    let request = http::Request::get("https://127.0.0.1:1/").body(()).unwrap();
+    let own = agent.configure_request(request).timeout_global(Some(Duration::from_secs(1)));
+    assert!(agent.run(own.build()).is_err());
+    assert_eq!(*seen.lock().unwrap(), [false]);
 }
 
 #[test]

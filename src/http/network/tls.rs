@@ -1,7 +1,9 @@
 //! TLS of requests: who is trusted, and who we are. There is no way to trust everybody.
 
 use openssl::x509::X509;
+use ureq::Error;
 use ureq::tls::{Certificate, ClientCert, PrivateKey, RootCerts, TlsConfig, TlsProvider};
+use ureq::unversioned::transport::{ConnectionDetails, Connector};
 
 use crate::bundle::private_key;
 use crate::settings::{Secret, Signer, WaySettings};
@@ -17,6 +19,36 @@ pub(super) fn config(way: &WaySettings) -> Result<TlsConfig, String> {
         .root_certs(roots)
         .client_cert(client)
         .build())
+}
+
+/// One context of OpenSSL for all requests. ureq would make one for each that has a setting of its
+/// own, as all have here (their time), and each reads whom the machine trusts: hundreds of
+/// certificates, also where they are not used. What is set for TLS is the same for all.
+#[derive(Debug)]
+pub(super) struct OneContext<C>(pub(super) C);
+
+impl<C: Connector<()>> Connector<()> for OneContext<C> {
+    type Out = C::Out;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails<'_>,
+        chained: Option<()>,
+    ) -> Result<Option<Self::Out>, Error> {
+        let of_agent = ConnectionDetails {
+            uri: details.uri,
+            addrs: details.addrs.clone(),
+            config: details.config,
+            request_level: false,
+            resolver: details.resolver,
+            now: details.now,
+            timeout: details.timeout,
+            current_time: details.current_time.clone(),
+            run_connector: details.run_connector.clone(),
+            register_shutdown: details.register_shutdown.clone(),
+        };
+        self.0.connect(&of_agent, chained)
+    }
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, String> {
