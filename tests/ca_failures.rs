@@ -485,7 +485,7 @@ fn case(i: usize, row: Row, ca: &Ca, at: &'static str, front_ca: &Identity) -> C
     });
     let front = Front::start(front_ca, ca.behind.clone(), how, at, forge);
     // Nothing that is slow for another reason is taken for it.
-    let timeout = if matches!(how, Break::Drip | Break::Mute) { 3 } else { 15 };
+    let timeout = if matches!(how, Break::Drip | Break::Mute) { 8 } else { 15 };
     case.lines = format!(
         "url {}{}; trusted_certificate front-ca.pem; timeout {timeout}s; {}",
         front.url(),
