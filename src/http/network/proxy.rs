@@ -11,6 +11,7 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Agent, Error, Proxy};
 
+use super::tls::of_agent;
 use crate::http::{HttpError, Response};
 use crate::report::printable;
 use crate::settings::{ProxySettings, Secret};
@@ -81,20 +82,9 @@ impl Connector<()> for ProxyConnector {
         let (Some(proxy), Some(authority)) = (proxy, details.uri.authority()) else {
             return self.usual.connect(details, chained);
         };
-        let at = |uri| ConnectionDetails {
-            uri,
-            addrs: details.resolver.empty(),
-            config: &self.direct,
-            request_level: details.request_level,
-            resolver: details.resolver,
-            now: details.now,
-            timeout: details.timeout,
-            current_time: details.current_time.clone(),
-            run_connector: details.run_connector.clone(),
-            register_shutdown: details.register_shutdown.clone(),
-        };
         let addrs = details.resolver.resolve(proxy.uri(), &self.direct, details.timeout)?;
-        let to_proxy = ConnectionDetails { addrs, ..at(proxy.uri()) };
+        let (uri, config) = (proxy.uri(), &self.direct);
+        let to_proxy = ConnectionDetails { uri, addrs, config, ..of_agent(details) };
         let Some(inner) = self.usual.connect(&to_proxy, chained)? else { return Ok(None) };
         let form = AbsoluteForm {
             inner,
