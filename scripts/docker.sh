@@ -9,11 +9,6 @@ KEPT=$ROOT/target/docker
 LOGS=$ROOT/target/logs/docker
 SUITE=trixie
 
-skip() {
-    say "${0##*/}: skipped: $*"
-    exit 77
-}
-
 # ----------------------------------------------------------------------------- the daemon
 
 need_daemon() {

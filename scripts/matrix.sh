@@ -57,11 +57,6 @@ main() {
     [ -z "$FAILED" ] || die "failed: $FAILED"
 }
 
-skip() {
-    say "${0##*/}: skipped: $*"
-    exit 77
-}
-
 # ----------------------------------------------------------------------------- versions
 
 unpatched() {
