@@ -19,7 +19,7 @@ main() {
     rm -rf "$LOGS"
     mkdir -p "$LOGS"
     step "install what is missing" install_everything
-    step "install OpenBao and the test vectors" need_python_tools || true
+    step "install OpenBao, aioquic and the test vectors" need_python_tools || true
     if [ "$(. /etc/os-release && echo "$ID")" = debian ]; then
         step "unpack a newer Pebble" need_pebble_new || true
     else
@@ -38,6 +38,8 @@ main() {
     step_if "cargo deny" "licences and sources" cargo deny check licenses bans sources
     has_http3 "$NGINX_BIN" ||
         SUMMARY+=("skipped         HTTP/3 with nginx $(nginx_version "$NGINX_BIN"): it has none")
+    [ -n "${CERT_AUTOFETCH_CURL_HTTP3:-}" ] ||
+        SUMMARY+=("skipped         HTTP/3 by curl with these two nginx: \"nginx of each Debian\" has one")
     tests "tests of the core" cargo test --locked --no-fail-fast
 
     test_the_module
